@@ -100,8 +100,7 @@ class EventViewSet(ViewSetMixin, ApiView):
         limit = limit_of(request)
         kinds, groups = self._kinds(), self._groups()
         deadline = time.monotonic() + wait
-        while stream.number() == stream.NUMBERED:
-            pass
+        stream.number()
         after = request.query_params.get("after", "")
         page = self._read(after, limit, kinds, groups)
         start = page.start

@@ -231,8 +231,7 @@ class Deliverer(attempts.Worker[Attempt]):
                 if time.monotonic() >= deadline:
                     return False
                 self._announce()
-                while stream.number() == stream.NUMBERED:
-                    pass
+                stream.number()
                 fan_out()
                 for attempt in claim(self._limits()):
                     self.begin(attempt)

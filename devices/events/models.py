@@ -117,17 +117,23 @@ class EventStream(models.Model):
 
 
 def number() -> int:
-    """Give the committed events positions; return how many there were, up to NUMBERED."""
-    if not Event.objects.filter(position=None).exists():
-        return 0
-    with transaction.atomic():
-        stream = EventStream.held()
-        with connection.cursor() as cursor:
-            cursor.execute(NUMBER, [stream.position, NUMBERED])
-            numbered: int = cursor.rowcount
-        if numbered:
-            EventStream.objects.filter(pk=stream.pk).update(position=stream.position + numbered)
-    return numbered
+    """Give the committed events positions, in short transactions; return how many there were."""
+    total, numbered = 0, NUMBERED
+    while numbered == NUMBERED and Event.objects.filter(position=None).exists():
+        with transaction.atomic():
+            stream = EventStream.held()
+            with connection.cursor() as cursor:
+                cursor.execute(NUMBER, [stream.position, NUMBERED])
+                numbered = cursor.rowcount
+            if numbered:
+                EventStream.objects.filter(pk=stream.pk).update(position=stream.position + numbered)
+        total += numbered
+    return total
+
+
+def head() -> int:
+    """Return the position of the newest event that has one; 0 before the first."""
+    return EventStream.objects.filter(pk=1).values_list("position", flat=True).first() or 0
 
 
 # --- Webhooks -------------------------------------------------------------------------------
@@ -229,10 +235,8 @@ class Webhook(Recorded):
             stored = Webhook.objects.filter(pk=self.pk).values_list("state", flat=True).first()
         changes = stored != self.state
         if changes and stored in {None, WebhookState.OFF}:
-            while number():  # what happened before is not sent
-                pass
-            row = EventStream.objects.filter(pk=1).first()
-            self.position = row.position if row else 0
+            number()
+            self.position = head()  # what happened before is not sent
             self.off_because = ""
             if fields := kwargs.get("update_fields"):
                 kwargs["update_fields"] = {*fields, "position", "off_because"}

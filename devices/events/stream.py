@@ -19,9 +19,9 @@ from django.apps import apps
 from django.db import transaction
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices.events.models import NUMBERED, Event, EventStream, number
+from devices.events.models import NUMBERED, Event, EventStream, head, number
 
-__all__ = ["NUMBERED", "number"]
+__all__ = ["head", "number"]
 
 READ = 1000  # rows that are looked at in one statement, however few a filter leaves
 MAX_READS = 20  # statements for one page: of more, the next page tells
@@ -53,11 +53,6 @@ class Page:
     position: int
     head: int
     more: bool
-
-
-def head() -> int:
-    """Return the position of the newest event that has one; 0 before the first."""
-    return EventStream.objects.filter(pk=1).values_list("position", flat=True).first() or 0
 
 
 def groups_below(pk: int) -> frozenset[int]:
@@ -150,8 +145,7 @@ def prune(before: datetime, *, dry_run: bool = False) -> int:
 
     Only what is numbered, from the first one on, and a thousand at a time.
     """
-    while number():
-        pass
+    number()
     if dry_run:
         return Event.objects.filter(position__isnull=False, moment__lt=before).count()
     forgotten = 0

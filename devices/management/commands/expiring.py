@@ -1,11 +1,12 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from devices.extension_points import ENDINGS
+from devices.extension_points import ENDINGS, Ending
 from devices.management.base import RegistryCommand, duration
 from devices.models import Certificate, CertificateAuthority, PreSharedKey, RevocationList
 from devices.models.credentials.certificate import Pin
@@ -28,30 +29,28 @@ class Command(RegistryCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = timezone.now()
-        ending = sorted(self._ending(now, now + options["within"]), key=lambda row: row["ends"])
-        lines = [f"{row['ends']:%Y-%m-%d %H:%M}  {row['what']}  {row['name']}" for row in ending]
+        ending = sorted(self._ending(now, now + options["within"]), key=attrgetter("ends"))
+        lines = [f"{one.ends:%Y-%m-%d %H:%M}  {one.what}  {one.name}" for one in ending]
         self.answer(
             options,
             "\n".join(lines) or f"Nothing ends by {now + options['within']:%Y-%m-%d %H:%M} UTC.",
-            {"expiring": ending},
+            {"expiring": [one._asdict() for one in ending]},
         )
 
     @staticmethod
-    def _ending(now: datetime, until: datetime) -> Iterator[dict[str, Any]]:
-        for key in (
-            PreSharedKey.objects.live_at(now).filter(not_after__lte=until).select_related("device")
-        ):
-            yield {"what": "key", "name": f"{key.device} {key}", "ends": key.not_after}
-        for find in ENDINGS:
-            yield from (one._asdict() for one in find(now, until))
+    def _ending(now: datetime, until: datetime) -> Iterator[Ending]:
         certificates = Certificate.objects.live_at(now).filter(pin=Pin.CERTIFICATE)
-        for pinned in certificates.filter(not_after__lte=until).select_related("device"):
-            name = f"{pinned.device} {pinned}"
-            yield {"what": "certificate", "name": name, "ends": pinned.not_after}
+        kinds: list[tuple[str, Any]] = [
+            ("key", PreSharedKey.objects.live_at(now)),
+            ("certificate", certificates),
+        ]
+        for what, rows in kinds:
+            for row in rows.filter(not_after__lte=until).select_related("device"):
+                yield Ending(what, f"{row.device} {row}", row.not_after)
+        for find in ENDINGS:
+            yield from find(now, until)
         for anchor in CertificateAuthority.objects.filter(enabled=True, not_after__lte=until):
-            yield {"what": "trust anchor", "name": anchor.name, "ends": anchor.not_after}
-        for listed in RevocationList.objects.filter(
-            authority__enabled=True, next_update__lte=until
-        ).select_related("authority"):
-            name = listed.authority.name
-            yield {"what": "revocation list", "name": name, "ends": listed.next_update}
+            yield Ending("trust anchor", anchor.name, anchor.not_after)
+        lists = RevocationList.objects.filter(authority__enabled=True, next_update__lte=until)
+        for listed in lists.select_related("authority"):
+            yield Ending("revocation list", listed.authority.name, listed.next_update)

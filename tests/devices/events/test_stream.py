@@ -18,8 +18,7 @@ pytestmark = pytest.mark.django_db
 
 def write(count: int, kind: Kind = Kind.DEVICE_CHANGED, **fields: Any) -> list[int]:
     made = [Event.objects.create(kind=kind, data={"n": n}, **fields) for n in range(count)]
-    while stream.number():
-        pass
+    stream.number()
     return [event.pk for event in made]
 
 
@@ -39,7 +38,7 @@ def test_events_are_numbered_in_order_and_once() -> None:
 def test_many_are_numbered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "NUMBERED", 4)
     Event.objects.bulk_create([Event(kind=Kind.DEVICE_CHANGED, data={}) for _ in range(10)])
-    assert [stream.number() for _ in range(4)] == [4, 4, 2, 0]
+    assert [stream.number(), stream.number()] == [10, 0]
 
 
 def test_a_filter_looks_at_so_many_events_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
