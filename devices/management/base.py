@@ -35,7 +35,6 @@ from devices.management.files import FileRefused, new_file
 from devices.management.options import DJANGO_OPTIONS
 from devices.models import CertificateAuthority, Device, DeviceGroup, PreSharedKey
 from devices.values.moments import parse_moment, written
-from devices.verdicts import Outcome
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
 CHANGED_MEANWHILE = "others changed the same at this moment; nothing was changed: try again"
@@ -155,11 +154,6 @@ def as_json(value: object) -> str:
 def counted(n: int, one: str, many: str = "") -> str:
     """Return how many there are of what, as `1 device` and `1,200 devices`."""
     return f"{n:,} {one if n == 1 else many or f'{one}s'}"
-
-
-def state_text(state: str) -> str:
-    """Return the state of a credential for people; JSON has its code, as over the API."""
-    return "usable" if state == Outcome.VERIFIED else state
 
 
 def fields_of(row: object, *names: str) -> dict[str, Any]:

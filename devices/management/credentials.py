@@ -6,10 +6,11 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from devices.management.base import RegistryCommand, add_limit, fields_of, state_text
+from devices.management.base import RegistryCommand, add_limit, fields_of
 from devices.management.filters import add_filter, chosen
 from devices.models import Certificate, PreSharedKey
 from devices.models.credentials.certificate import Pin
+from devices.verdicts import Outcome
 
 
 def described_key(key: PreSharedKey, now: datetime) -> dict[str, Any]:
@@ -40,7 +41,9 @@ def credential_text(credential: dict[str, Any]) -> str:
     end = None if credential.get("pin") == Pin.PUBLIC_KEY else credential["not_after"]
     until = f", until {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if end else ""
     label = credential["label"] or "-"
-    return f"{noun} {credential[noun]}: {state_text(credential['state'])}, {label}{until}"
+    state = credential["state"]
+    shown = "usable" if state == Outcome.VERIFIED else state  # JSON has the code, as over the API
+    return f"{noun} {credential[noun]}: {shown}, {label}{until}"
 
 
 class ListCredentialsCommand(RegistryCommand):

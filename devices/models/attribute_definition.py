@@ -114,7 +114,7 @@ class AttributeDefinition(Recorded):
                 violation_error_message=_("An attribute of this name exists."),
             ),
             models.CheckConstraint(
-                condition=models.Q(type__in=["text", "number", "choice", "date", "yes-no"]),
+                condition=models.Q(type__in=AttributeType.values),
                 name="devices_attribute_type_known",
             ),
         ]

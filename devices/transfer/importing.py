@@ -9,7 +9,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
@@ -67,7 +66,6 @@ class Import(Findings):
         most_hashes: int | None = None,
         admit_secrets: Callable[[], None] | None = None,
         progress: Callable[[Progress], None] = lambda _step: None,
-        now: datetime | None = None,
         origin: history.Origin = history.Origin.IMPORT,
     ) -> None:
         super().__init__()
@@ -76,7 +74,7 @@ class Import(Findings):
         self.user, self.reason, self.origin = user, reason, origin
         self.admit_secrets = admit_secrets  # raises ValidationError where they may not be added
         self.progress = progress
-        self.now = now or timezone.now()
+        self.now = timezone.now()
         self.label = f"import {self.now:%Y-%m-%d %H:%M:%S}"
         self.devices: Counter[str] = Counter()
         self.groups = GroupRows(self, create=self.options.create_groups)

@@ -229,8 +229,7 @@ class Certificate(Revocable):
                 violation_error_message=_("The device has this certificate already."),
             ),
             models.CheckConstraint(
-                condition=Q(pin__in=["certificate", "public-key"]),
-                name="devices_certificate_pin_known",
+                condition=Q(pin__in=Pin.values), name="devices_certificate_pin_known"
             ),
             models.CheckConstraint(
                 condition=Q(device__isnull=False) | Q(revoked_at__isnull=False),

@@ -234,7 +234,7 @@ class PreSharedKey(Revocable):
         ]
         constraints = [
             models.CheckConstraint(
-                condition=Q(scheme__in=["hmac-sha256", "argon2id"]), name="devices_key_scheme_known"
+                condition=Q(scheme__in=Scheme.values), name="devices_key_scheme_known"
             ),
             models.CheckConstraint(
                 condition=~Q(digest="") & ~Q(pepper=""), name="devices_key_digest_present"
