@@ -205,6 +205,7 @@ class RecordedCommand(BaseCommand):
 
     takes_reason = False  # whether the history keeps what it does, and says why
     has_printed = False  # an answer, before its change is committed
+    prints_json = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs |= closed_streams()
@@ -232,6 +233,7 @@ class RecordedCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run; a rule's refusal ends with 1 and its message, an unreachable database with 2."""
         reason = because(self.name, options.get("reason", ""))
+        self.prints_json = options.get("json", False)
         try:
             with (
                 ends_in_order(),
@@ -271,12 +273,10 @@ class RegistryCommand(RecordedCommand):
         )
         return parser
 
-    def answer(
-        self, options: dict[str, Any], text: str, document: dict[str, Any], *, yes: bool = True
-    ) -> None:
+    def answer(self, text: str, document: dict[str, Any], *, yes: bool = True) -> None:
         """Print the answer in the form that was asked for; exit with 1 where it is no."""
         with self.printing():
-            self.stdout.write(json.dumps(document, default=as_json) if options["json"] else text)
+            self.stdout.write(json.dumps(document, default=as_json) if self.prints_json else text)
         if not yes:
             sys.exit(1)
 

@@ -79,7 +79,6 @@ class ListCredentialsCommand(RegistryCommand):
         if more:
             self.stderr.write(f"There are more than {limit:,}; --limit shows more.")
         self.answer(
-            options,
             "\n".join(lines) or f"No {self.noun}.",
             {f"{self.noun}s": documents, "more": more},
             yes=bool(found),

@@ -26,4 +26,4 @@ class Command(RegistryCommand):
         broken = assertions.check([row.text])
         for one in broken:
             self.stderr.write(f"warning: it does not hold: {one.why}")
-        self.answer(options, f"Saved: {row.text}", {"text": row.text, "holds": not broken})
+        self.answer(f"Saved: {row.text}", {"text": row.text, "holds": not broken})

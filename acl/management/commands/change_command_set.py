@@ -36,4 +36,4 @@ class Command(ChangeCommand):
                 if pattern not in has:
                     raise ValidationError(f"“{pattern}” is not in the set")
             row.replace_commands((has - {*options["remove"]}) | {*options["add"]})
-        self.answer(options, f"Changed the command set {row.name}.", described(row))
+        self.answer(f"Changed the command set {row.name}.", described(row))

@@ -58,7 +58,6 @@ class Command(ChangeCommand):
             for finding in lint_saved(rule):
                 self.stderr.write(f"warning: #{rule.pk} {finding.text}")
         self.answer(
-            options,
             "\n".join(f"Changed #{pk} {rules[pk].notation}" for pk in wanted),
             {"rules": wanted, "changed": changed},
         )

@@ -38,7 +38,6 @@ class Command(RegistryCommand):
             ]
 
         self.answer(
-            options,
             "\n".join(
                 [
                     *(

@@ -24,4 +24,4 @@ class Command(ChangeCommand):
         with self.change(options):
             row.save()
             row.replace_commands(options["commands"])
-        self.answer(options, f"Created the command set {row.name}.", described(row))
+        self.answer(f"Created the command set {row.name}.", described(row))

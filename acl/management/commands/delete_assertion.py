@@ -23,4 +23,4 @@ class Command(RegistryCommand):
         with transaction.atomic():
             row.hold()
             row.delete()
-        self.answer(options, f"Deleted: {row.text}", {"text": row.text})
+        self.answer(f"Deleted: {row.text}", {"text": row.text})

@@ -28,4 +28,4 @@ class Command(ChangeCommand):
             if more := len(keys[MAX_SHOWN:]):
                 rules += f" and {more} more"
             raise CommandError(f"{row.name} is in use by {rules}", returncode=1) from error
-        self.answer(options, f"Deleted the command set {row.name}.", {"set": row.name})
+        self.answer(f"Deleted the command set {row.name}.", {"set": row.name})

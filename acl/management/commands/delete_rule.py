@@ -24,4 +24,4 @@ class Command(ChangeCommand):
             for rule in sorted(rules.values(), key=attrgetter("pk")):
                 rule.hold()
                 rule.delete()
-        self.answer(options, "\n".join(told), {"rules": sorted(set(options["rules"]))})
+        self.answer("\n".join(told), {"rules": sorted(set(options["rules"]))})

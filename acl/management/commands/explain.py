@@ -30,7 +30,6 @@ class Command(RegistryCommand):
             raise CommandError(str(error), returncode=2) from error
         explanation = explain(source, destination, options["cmd"], now=options["at"])
         self.answer(
-            options,
             "\n".join(explanation.lines()),
             explanation.as_document(),
             yes=explanation.decision.allowed,

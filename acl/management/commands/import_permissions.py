@@ -46,7 +46,6 @@ class Command(RegistryCommand):
         if dry_run:
             lines = [*lines, f"The registry as compared: --expect {imported.digest}"]
         self.answer(
-            options,
             "\n".join(lines),
             {
                 "dry_run": dry_run,

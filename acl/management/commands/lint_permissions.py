@@ -16,7 +16,6 @@ class Command(RegistryCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         findings = list(lint(CommandPermission.objects.all(), now=timezone.now()))
         self.answer(
-            options,
             "\n".join(map(str, findings)) or "No findings.",
             {"findings": [finding.as_document() for finding in findings]},
             yes=not findings,

@@ -20,4 +20,4 @@ class Command(RegistryCommand):
             + (f"  ({one['why']})" if one["why"] else "")
             for one in found
         ]
-        self.answer(options, "\n".join(lines) or "No assertion.", {"assertions": found})
+        self.answer("\n".join(lines) or "No assertion.", {"assertions": found})

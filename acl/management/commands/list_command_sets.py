@@ -12,4 +12,4 @@ class Command(RegistryCommand):
         rows = CommandSet.objects.order_by("name").prefetch_related("patterns")
         documents = [described(row) for row in rows]
         lines = [f"{one['set']}: {', '.join(one['commands']) or '—'}" for one in documents]
-        self.answer(options, "\n".join(lines) or "No command set.", {"sets": documents})
+        self.answer("\n".join(lines) or "No command set.", {"sets": documents})

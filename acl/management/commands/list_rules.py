@@ -52,4 +52,4 @@ class Command(RegistryCommand):
             + ("" if state is RuleState.IN_FORCE else f"  ({state.label.lower()})")
             for rule, state in zip(found, states, strict=True)
         ]
-        self.answer(options, "\n".join(lines) or "No rule.", {"rules": documents})
+        self.answer("\n".join(lines) or "No rule.", {"rules": documents})

@@ -59,7 +59,6 @@ class Command(ChangeCommand):
         for finding in lint_saved(rule):
             self.stderr.write(f"warning: this rule {finding.text}")
         self.answer(
-            options,
             f"Added #{rule.pk}: {rule.notation}",
             {
                 "rule": rule.pk,

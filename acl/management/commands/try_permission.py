@@ -37,7 +37,6 @@ class Command(RegistryCommand):
         consequences = what_if.consequences_of(change, requests, now=options["at"])
         changed_decisions, broken = consequences.changed_decisions, consequences.broken
         self.answer(
-            options,
             "\n".join(
                 [
                     *map(str, changed_decisions),

@@ -30,7 +30,6 @@ class Command(RegistryCommand):
             f"{one} ({counted(keys, 'key')})" for one, keys in manifest.peppers.items()
         )
         self.answer(
-            options,
             f"Wrote {file} ({counted(manifest.size, 'byte')}, {counted(manifest.total, 'row')}) "
             f"and {manifest_of(file)}.\nPeppers that its keys need: {needed or 'none'}.",
             {"file": str(file), **msgspec.to_builtins(manifest)},

@@ -30,4 +30,4 @@ class Command(AccountCommand):
         )
         document = self.described(account.user)
         roles = ", ".join(document["roles"]) or "without a role"
-        self.answer(options, f"Created {account}, {roles}.", document)
+        self.answer(f"Created {account}, {roles}.", document)

@@ -84,4 +84,4 @@ class Command(AccountCommand):
         state = token.state_at(timezone.now()).value
         if not options["json"]:
             self.stderr.write(f"Created the token {token} of {owner}. It is shown once:")
-        self.answer(options, text, {**self.described_token(token, state), "token": text})
+        self.answer(text, {**self.described_token(token, state), "token": text})

@@ -39,4 +39,4 @@ class Command(AccountCommand):
             "without a role: it may not log in until it has one (set_roles)"
         )
         text = f"Created {user.get_username()}, {roles}."
-        self.answer(options, text, document)
+        self.answer(text, document)

@@ -52,4 +52,4 @@ class Command(AccountCommand):
             "answerable": heir and heir.get_username(),
         }
         text = f"Disabled {name}." if was_active else f"{name} was disabled already."
-        self.answer(options, text, document)
+        self.answer(text, document)

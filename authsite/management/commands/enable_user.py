@@ -20,4 +20,4 @@ class Command(AccountCommand):
         user.enable()
         name = user.get_username()
         text = f"Enabled {name}." if changed else f"{name} was enabled already."
-        self.answer(options, text, {"username": name, "changed": changed})
+        self.answer(text, {"username": name, "changed": changed})

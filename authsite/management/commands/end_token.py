@@ -34,4 +34,4 @@ class Command(AccountCommand):
                 raise CommandError(f"there is no token {said}", returncode=1)
         n = tokens.revoke(by=signature(), reason=options["reason"])
         text = f"Ended {counted(n, 'token')}." if n else "Nothing was left to end."
-        self.answer(options, text, {"ended": n})
+        self.answer(text, {"ended": n})

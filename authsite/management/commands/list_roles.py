@@ -26,4 +26,4 @@ class Command(RegistryCommand):
             f"{counted(len(one['permissions']), 'permission')})"
             for one in documents
         ]
-        self.answer(options, "\n".join(lines) or "No role.", {"roles": documents})
+        self.answer("\n".join(lines) or "No role.", {"roles": documents})

@@ -37,4 +37,4 @@ class Command(AccountCommand):
             )
             for one in documents
         ]
-        self.answer(options, "\n".join(lines) or "No token.", {"tokens": documents})
+        self.answer("\n".join(lines) or "No token.", {"tokens": documents})

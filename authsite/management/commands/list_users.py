@@ -28,4 +28,4 @@ class Command(AccountCommand):
             + (f"  (service, {one['answerable']} answers for it)" if one["answerable"] else "")
             for one in documents
         ]
-        self.answer(options, "\n".join(lines) or "No account.", {"users": documents})
+        self.answer("\n".join(lines) or "No account.", {"users": documents})

@@ -21,4 +21,4 @@ class Command(AccountCommand):
         user = self.account(username)
         gone = second_factor.remove_all(user)
         text = f"Removed {gone} from the account {username}: apps, passkeys, sets of codes."
-        self.answer(options, text, {"username": username, "removed": gone}, yes=gone > 0)
+        self.answer(text, {"username": username, "removed": gone}, yes=gone > 0)

@@ -61,7 +61,6 @@ class Command(RegistryCommand):
             *([f"Run `manage.py migrate`: {len(migrations)} to apply."] if migrations else []),
         ]
         self.answer(
-            options,
             "\n".join(lines),
             {
                 "file": str(file),

@@ -73,7 +73,7 @@ class Command(RegistryCommand):
             return
         if document["seeded"] and staff_user:
             text += "\n" + sign_in.replace("{url}", "")
-        self.answer(options, text, document)
+        self.answer(text, document)
 
     @staticmethod
     def _load(staff_user: str | None, *, if_empty: bool) -> dict[str, Any]:

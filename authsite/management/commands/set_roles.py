@@ -23,4 +23,4 @@ class Command(AccountCommand):
         user.set_roles(self.roles(options["roles"]))
         document = self.described(user)
         roles = ", ".join(document["roles"]) or "no role"
-        self.answer(options, f"{user.get_username()} has {roles}.", document)
+        self.answer(f"{user.get_username()} has {roles}.", document)

@@ -35,7 +35,7 @@ class Command(AccountCommand):
         if untie:
             gone = ExternalIdentity.objects.untie(user)
             text = f"{username} is untied." if gone else f"{username} was tied to nothing."
-            self.answer(options, text, {"username": username, "untied": gone}, yes=gone)
+            self.answer(text, {"username": username, "untied": gone}, yes=gone)
             return
         if user.service is not None:
             raise CommandError(f"{username} is a service's, which never logs in", returncode=1)
@@ -50,4 +50,4 @@ class Command(AccountCommand):
         except IntegrityError:
             raise CommandError("another account has that subject", returncode=1) from None
         text = f"{username} is tied to {subject} ({Source(source).label})."
-        self.answer(options, text, {"username": username, "subject": subject, "source": source})
+        self.answer(text, {"username": username, "subject": subject, "source": source})

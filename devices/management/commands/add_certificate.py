@@ -47,7 +47,6 @@ class Command(DeviceCommand):
             **fields_of(certificate, "fingerprint", "public_key_fingerprint"),
         }
         self.answer(
-            options,
             f"Registered certificate {certificate.pk} of {device.identifier}.\n"
             f"{self.lines(document)}",
             {"identifier": device.identifier} | document,

@@ -67,4 +67,4 @@ class Command(ChangeCommand):
             key = PreSharedKey.objects.register(device=device, secret=given)
             document["key"] = key.pk
             self.warn_if_weak(given, device)
-        self.answer(options, "\n".join(lines), document)
+        self.answer("\n".join(lines), document)

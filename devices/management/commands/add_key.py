@@ -53,4 +53,4 @@ class Command(DeviceCommand):
             key, secret = PreSharedKey.objects.issue(device=device, **wanted)
             text = f"Issued key {key.pk} of {device.identifier}.\nSecret (shown once): {secret}"
             document["secret"] = secret
-        self.answer(options, text, document | {"key": key.pk})
+        self.answer(text, document | {"key": key.pk})

@@ -24,7 +24,6 @@ class Command(DevicesCommand):
             n = type(self).move(rows, group)
         identifiers = [device.identifier for device in devices]
         self.answer(
-            options,
             f"{group.name}: {n} of {len(devices)} {self.done}.",
             {"group": group.name, "identifiers": identifiers, "changed": n},
         )

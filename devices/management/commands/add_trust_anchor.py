@@ -80,4 +80,4 @@ class Command(RegistryCommand):
         text = f"Registered the trust anchor {anchor.name}.\n{self.lines(document)}"
         if anchor.crl_policy == CRLPolicy.REQUIRE:
             text += "\nIt admits nobody until load_crl has loaded its revocation list."
-        self.answer(options, text, {"name": anchor.name, "enabled": anchor.enabled} | document)
+        self.answer(text, {"name": anchor.name, "enabled": anchor.enabled} | document)

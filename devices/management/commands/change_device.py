@@ -30,7 +30,6 @@ class Command(ChangeCommand):
         with self.change(options):
             self.set_fields(device, changed)
         self.answer(
-            options,
             f"Changed {', '.join(changed)} of {device.identifier}.",
             {"identifier": device.identifier, "changed": changed},
         )

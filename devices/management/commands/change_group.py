@@ -31,7 +31,6 @@ class Command(ChangeCommand):
         if moves:
             changed["within"] = options["within"]
         self.answer(
-            options,
             f"Changed {', '.join(changed)} of {options['group']}.",
             {"group": group.name, "changed": changed},
         )

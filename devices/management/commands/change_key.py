@@ -47,7 +47,6 @@ class Command(KeyCommand):
             key.full_clean()
             key.save(update_fields=[*changed])
         self.answer(
-            options,
             f"Changed {', '.join(changed)} of key {key.pk} of {device.identifier}.",
             {"identifier": device.identifier, "key": key.pk, "changed": changed},
         )

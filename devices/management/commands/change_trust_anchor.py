@@ -32,4 +32,4 @@ class Command(ChangeCommand):
         with self.change(options):
             self.set_fields(anchor, changed)
         told = ", ".join(f"{name} {value}" for name, value in changed.items())
-        self.answer(options, f"{anchor.name}: {told}.", {"name": anchor.name, **changed})
+        self.answer(f"{anchor.name}: {told}.", {"name": anchor.name, **changed})

@@ -24,7 +24,6 @@ class Command(ChangeCommand):
         with self.change(options):
             group.save()
         self.answer(
-            options,
             f"Created the group {group.name}.",
             {"group": group.name, "within": parent and parent.name},
         )

@@ -22,7 +22,6 @@ class Command(DevicesCommand):
                 gone.update(device.delete()[1])
         deleted, counts = summary(gone)
         self.answer(
-            options,
             f"Deleted {', '.join(identifiers)}: {counts}.",
             {"identifiers": identifiers, "deleted": deleted},
         )

@@ -26,7 +26,5 @@ class Command(ChangeCommand):
             others = "; ".join(sorted(str(one) for one in error.protected_objects))
             raise CommandError(f"{group.name} is in use by {others}", returncode=1) from error
         self.answer(
-            options,
-            f"Deleted the group {group.name}: {counts}.",
-            {"group": group.name, "deleted": deleted},
+            f"Deleted the group {group.name}: {counts}.", {"group": group.name, "deleted": deleted}
         )

@@ -21,7 +21,6 @@ class Command(ChangeCommand):
             anchor.hold()
             deleted, counts = summary(anchor.delete()[1])
         self.answer(
-            options,
             f"Deleted the trust anchor {anchor.name}: {counts}.",
             {"name": anchor.name, "deleted": deleted},
         )

@@ -21,8 +21,4 @@ class Command(DevicesCommand):
             text = f"{done} {n} of {len(devices)}; the others were in that state already."
         else:
             text = f"Nothing to change: {done.lower()} already."
-        self.answer(
-            options,
-            text,
-            {"identifiers": identifiers, "enabled": self.enables, "changed": n},
-        )
+        self.answer(text, {"identifiers": identifiers, "enabled": self.enables, "changed": n})

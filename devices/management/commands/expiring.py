@@ -32,7 +32,6 @@ class Command(RegistryCommand):
         ending = sorted(self._ending(now, now + options["within"]), key=attrgetter("ends"))
         lines = [f"{one.ends:%Y-%m-%d %H:%M}  {one.what}  {one.name}" for one in ending]
         self.answer(
-            options,
             "\n".join(lines) or f"Nothing ends by {now + options['within']:%Y-%m-%d %H:%M} UTC.",
             {"expiring": [one._asdict() for one in ending]},
         )

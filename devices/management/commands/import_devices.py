@@ -135,7 +135,6 @@ class Command(ChangeCommand):
             self._print_problems("", run.problems, run.problem_total)
             self._print_problems("warning: ", run.warnings, run.warning_total)
         self.answer(
-            options,
             "\n".join(lines),
             {
                 **report(run),

@@ -33,7 +33,7 @@ class Command(RegistryCommand):
             why = f" ({one['reason']})" if one["reason"] else ""
             by = f"{one['by'] or '—'}, {one['origin']}"
             lines.append(f"{one['moment']}  {name}  {by}: {one['what']}{why}")
-        self.answer(options, "\n".join(lines) or "No change.", {"changes": documents})
+        self.answer("\n".join(lines) or "No change.", {"changes": documents})
 
     @staticmethod
     def _described(entry: timeline.Entry) -> dict[str, Any]:

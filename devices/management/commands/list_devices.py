@@ -40,8 +40,5 @@ class Command(RegistryCommand):
         if more:
             self.stderr.write(f"There are more than {limit:,}; --limit shows more.")
         self.answer(
-            options,
-            "\n".join(lines) or "No device.",
-            {"devices": documents, "more": more},
-            yes=bool(found),
+            "\n".join(lines) or "No device.", {"devices": documents, "more": more}, yes=bool(found)
         )

@@ -22,4 +22,4 @@ class Command(RegistryCommand):
             + (f", within {one['within']})" if one["within"] else ")")
             for one in groups
         ]
-        self.answer(options, "\n".join(lines) or "No group.", {"groups": groups})
+        self.answer("\n".join(lines) or "No group.", {"groups": groups})

@@ -19,4 +19,4 @@ class Command(RegistryCommand):
             f"until {one['not_after']:%Y-%m-%d}  {one['fingerprint']}"
             for one in anchors
         ]
-        self.answer(options, "\n".join(lines) or "No trust anchor.", {"trust_anchors": anchors})
+        self.answer("\n".join(lines) or "No trust anchor.", {"trust_anchors": anchors})

@@ -25,7 +25,6 @@ class Command(RegistryCommand):
         document = {"number": loaded.number or None}
         document |= fields_of(loaded, "this_update", "next_update", "entries")
         self.answer(
-            options,
             f"Loaded the revocation list of {anchor.name}.\n{self.lines(document)}",
             {"anchor": anchor.name} | document,
         )

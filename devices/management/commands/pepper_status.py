@@ -46,7 +46,7 @@ class Command(RegistryCommand):
                 for name in models
                 if row["state"] == "missing" and live[name].get(pepper)
             ]
-        self.answer(options, "\n".join([*lines, *lost]), {"peppers": peppers}, yes=not lost)
+        self.answer("\n".join([*lines, *lost]), {"peppers": peppers}, yes=not lost)
 
     @staticmethod
     def _counted(model: Any, *, live: bool) -> dict[str, int]:

@@ -21,4 +21,4 @@ class Command(PruneCommand):
         n = counted(sum(changes.values()), "change")
         text = f"{done} {n} made before {moment:%Y-%m-%d %H:%M} UTC."
         key = "would_delete" if dry_run else "deleted"
-        self.answer(options, text, {"before": moment, key: changes})
+        self.answer(text, {"before": moment, key: changes})

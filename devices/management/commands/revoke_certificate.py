@@ -36,7 +36,6 @@ class Command(DeviceCommand):
             revoked = [row for row in self._registered(device, options) if row.revoke(**how)]
         numbers = [row.pk for row in revoked]
         self.answer(
-            options,
             f"Revoked {', '.join(f'certificate {number}' for number in numbers)} "
             f"of {device.identifier}.",
             {"identifier": device.identifier, "revoked": numbers},

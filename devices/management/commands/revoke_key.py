@@ -28,7 +28,6 @@ class Command(KeyCommand):
         by = signature()
         revoked = [key.pk for key in keys if key.revoke(by=by, reason=options["reason"])]
         self.answer(
-            options,
             f"Revoked {', '.join(f'key {number}' for number in revoked)} of {device.identifier}.",
             {"identifier": device.identifier, "revoked": revoked},
         )

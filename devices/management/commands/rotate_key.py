@@ -39,7 +39,6 @@ class Command(DeviceCommand):
         if options["overlap"]:
             old = f"end by {end:%Y-%m-%d %H:%M} UTC; those that would begin later are revoked"
         self.answer(
-            options,
             f"Issued key {key.pk} of {device.identifier}; its other keys {old}.\n"
             f"Secret (shown once): {secret}",
             {"identifier": device.identifier, "key": key.pk, "secret": secret},

@@ -36,4 +36,4 @@ class Command(DeviceCommand):
         }
         lines = [self.lines(shown)]
         lines += [f"  {credential_text(one)}" for one in (*keys, *certificates)]
-        self.answer(options, "\n".join(lines), document)
+        self.answer("\n".join(lines), document)

@@ -96,7 +96,7 @@ class Command(ChangeCommand):
         document["dry_run"] = options["dry_run"]
         if options["dry_run"]:
             lines.append("Nothing was changed: this was a dry run.")
-        self.answer(options, "\n".join(lines), document, yes=yes)
+        self.answer("\n".join(lines), document, yes=yes)
 
     @staticmethod
     def _batch(text: str) -> UUID:

@@ -41,7 +41,6 @@ class Command(RegistryCommand):
         certificate = self.certificate(file) if file is not None else None
         verdict = authenticate(identifier, secret=secret, certificate=certificate, record=False)
         self.answer(
-            options,
             f"{identifier}: {verdict.reason}",
             {"identifier": identifier}
             | fields_of(verdict, "verified", "outcome", "reason", "key", "certificate"),

@@ -58,7 +58,6 @@ class Command(RegistryCommand):
         ender.close()
         receipts = list(rows.select_related("server").order_by("identifier", "server__name"))
         self.answer(
-            options,
             "\n".join(f"{row.identifier}: {row.server}: {row.receipt()}" for row in receipts),
             {
                 "receipts": [

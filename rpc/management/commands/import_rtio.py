@@ -32,7 +32,6 @@ class Command(RegistryCommand):
                 f"{REFUSING_URL} in place of its own they refuse it within seconds."
             )
         self.answer(
-            options,
             "\n".join(difference) or "Nothing to change.",
             {
                 "dry_run": options["dry_run"],

@@ -50,9 +50,7 @@ class Command(RegistryCommand):
         if options["show"]:
             public = {key_id: tokens.public_pem(key) for key_id, key in tokens.keys().items()}
             text = "\n".join(f"# {key_id}\n{pem}" for key_id, pem in public.items())
-            self.answer(
-                options, text or "No key is configured: /jwtissuer is off.", {"keys": public}
-            )
+            self.answer(text or "No key is configured: /jwtissuer is off.", {"keys": public})
             return
         key = Ed25519PrivateKey.generate()
         entry, public_pem = tokens.setting(options["id"], key), tokens.public_pem(key)
@@ -63,7 +61,7 @@ class Command(RegistryCommand):
         else:
             document["setting"] = entry
             text = f"JWT_SIGNING_KEYS={entry}\n\n{public_pem}"
-        self.answer(options, text, document)
+        self.answer(text, document)
 
     @staticmethod
     def _write(path: Path, entry: str) -> None:

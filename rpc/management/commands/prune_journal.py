@@ -22,7 +22,6 @@ class Command(PruneCommand):
         receipts = endings.count() if options["dry_run"] else endings.prune()
         done = "would be deleted" if options["dry_run"] else "deleted"
         self.answer(
-            options,
             f"{counted(rows + receipts, 'row')} {done}.",
             {
                 "rows": rows,

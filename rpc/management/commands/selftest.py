@@ -54,7 +54,6 @@ class Command(RegistryCommand):
         passed = sum(outcome["passed"] for outcome in outcomes)
         text = "\n\n".join(_describe(outcome) for outcome in outcomes)
         self.answer(
-            options,
             f"{text}\n\n{passed} of {len(outcomes)} answered as documented.",
             {"url": options["url"], "passed": passed, "examples": outcomes},
             yes=passed == len(outcomes),
