@@ -45,7 +45,6 @@ from devices.admin.base.forms import CurrentForm, RowsField
 from devices.admin.base.mixins import ReadOnlyMixin, SaveChangedFieldsMixin
 from devices.admin.base.pages import (
     OwnPagesMixin,
-    confirmation,
     is_confirmed,
     is_key,
     own_page,
@@ -488,8 +487,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
     def log_out(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         """End all sessions of the selected accounts but this one, after a confirmation."""
         if not is_confirmed(request, queryset):
-            return confirmation(
-                self,
+            return self.confirmation(
                 request,
                 queryset,
                 title=_("Log out accounts"),
@@ -519,8 +517,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
     ) -> HttpResponse | None:
         """Take every second factor off the selected accounts, after a confirmation."""
         if not is_confirmed(request, queryset):
-            return confirmation(
-                self,
+            return self.confirmation(
                 request,
                 queryset,
                 title=_("Remove second factors"),

@@ -257,7 +257,7 @@ class DeviceAdmin(
         if not change or "kind" in form.changed_data:
             warnings.append(obj.basic_warning())
         for warning in filter(None, warnings):
-            self.message_user(request, warning, messages.WARNING)
+            messages.warning(request, warning)
 
     def detail_context(self, request: HttpRequest, row: Device) -> dict[str, Any]:
         now = timezone.now()

@@ -20,7 +20,7 @@ from django.utils.translation import gettext, gettext_lazy as _, ngettext
 from devices.admin.base.forms import CurrentForm
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import CountsDeletedMixin, ReadOnlyMixin
-from devices.admin.base.pages import OwnPagesMixin, form_page, own_page, say_done
+from devices.admin.base.pages import OwnPagesMixin, own_page, say_done
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.events.kinds import Kind
@@ -160,8 +160,7 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
                     "one before it ends at once."
                 )
             )
-        return form_page(
-            self,
+        return self.form_page(
             request,
             forms.Form(),
             webhook,
@@ -178,8 +177,7 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
         if request.method == "POST":
             self.send_test(request, Webhook.objects.filter(pk=webhook.pk))
             return HttpResponseRedirect(_deliveries_of(webhook))
-        return form_page(
-            self,
+        return self.form_page(
             request,
             forms.Form(),
             webhook,
@@ -195,13 +193,13 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
             try:
                 webhook.test()
             except ValidationError as error:
-                self.message_user(request, " ".join(error.messages), messages.ERROR)
+                messages.error(request, " ".join(error.messages))
             else:
                 text = gettext(
                     "The test of “%(name)s” is on its way. Load the list of deliveries again to "
                     "see what became of it."
                 ) % {"name": webhook.name}
-                self.message_user(request, text, messages.SUCCESS)
+                messages.success(request, text)
 
 
 def _deliveries_of(webhook: Webhook, state: str = "") -> str:

@@ -19,7 +19,7 @@ from devices.admin.base.actions import BulkActionsMixin, BulkChange
 from devices.admin.base.filters import LabelledFilter
 from devices.admin.base.history import HistoryMixin, RecordedAdmin
 from devices.admin.base.mixins import CountsDeletedMixin, NoDeletingMixin, ReadOnlyMixin
-from devices.admin.base.pages import form_page, own_page
+from devices.admin.base.pages import own_page
 from devices.admin.base.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
 from devices.models import Device
 from rpc.admin.panels import ending_badge
@@ -191,8 +191,7 @@ class SessionEndingAdmin(HistoryMixin, ReadOnlyMixin):
             text = _("The session is being ended. What becomes of it is shown on this page.")
             self.message_user(request, text, messages.SUCCESS)
             return HttpResponseRedirect(page)
-        return form_page(
-            self,
+        return self.form_page(
             request,
             forms.Form(),
             device,

@@ -18,8 +18,6 @@ from devices import history
 from devices.admin.base.forms import LineInput
 from devices.admin.base.pages import (
     OwnPagesMixin,
-    confirmation,
-    form_page,
     say_done,
     set_digest,
     url_name,
@@ -171,8 +169,7 @@ class BulkActionsMixin(OwnPagesMixin):
         if form.is_valid():
             given = form.cleaned_data
         if given is None and change.asks_first:
-            return confirmation(
-                self,
+            return self.confirmation(
                 request,
                 queryset.none(),
                 form,
@@ -192,8 +189,7 @@ class BulkActionsMixin(OwnPagesMixin):
             self._make(request, change, affected, given, offers_undo=True)
             return None
         count = affected.count()
-        return confirmation(
-            self,
+        return self.confirmation(
             request,
             affected[:MAX_SHOWN],
             form,
@@ -228,8 +224,7 @@ class BulkActionsMixin(OwnPagesMixin):
         form = change.form_class(request.POST if request.method == "POST" else None)
         if form.is_valid():
             return self.guarded(request, self.apply_to_one, row, change, form)
-        return form_page(
-            self,
+        return self.form_page(
             request,
             form,
             row,

@@ -115,6 +115,49 @@ class OwnPagesMixin(admin.ModelAdmin):
         context = {"opts": self.opts, **context}
         return site_page(self.admin_site, request, template, status=status, **context)
 
+    def form_page(
+        self,
+        request: HttpRequest,
+        form: forms.Form,
+        original: Model | None = None,
+        **context: Any,
+    ) -> HttpResponse:
+        """Return a page with one form on it, about a row, some or none.
+
+        It asks for a reason, unless its form does or `asks_why` is false.
+        """
+        usual = {
+            "media": self.media + form.media,
+            "asks_why": "reason" not in form.fields,
+            "why": request.POST.get(REASON, ""),
+        }
+        context = {**usual, "original": original, "form": form, **context}
+        return self.page(request, "admin/devices/form_page.html", **context)
+
+    def confirmation(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Any],
+        form: forms.Form | None = None,
+        **context: Any,
+    ) -> HttpResponse:
+        """Return the page on which staff confirm an action on the selected rows."""
+        shown = context["shown"] if "shown" in context else set_digest(queryset)
+        across = request.POST.get("select_across") == "1"
+        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        hidden = [(ACTION_CHECKBOX_NAME, key) for key in (selected[:1] if across else selected)]
+        if across:
+            hidden.append(("select_across", "1"))
+        own_hidden = [("action", request.POST["action"]), ("confirmed", "yes"), ("shown", shown)]
+        usual = {
+            "rows": queryset,
+            "is_destructive": True,
+            "hidden": hidden,
+            "own_hidden": own_hidden,
+            "back": request.get_full_path(),
+        }
+        return self.form_page(request, form or forms.Form(), **{**usual, **context})
+
 
 class DetailPageMixin(OwnPagesMixin):
     """Shows a row as a page; the form is at the same address with `?edit=1`.
@@ -166,29 +209,6 @@ def is_key(text: str) -> bool:
     return is_number and int(text) <= BigIntegerField.MAX_BIGINT
 
 
-def form_page(
-    model_admin: OwnPagesMixin,
-    request: HttpRequest,
-    form: forms.Form,
-    original: Model | None = None,
-    **context: Any,
-) -> HttpResponse:
-    """Return a page with one form on it, about a row, some or none.
-
-    It asks for a reason, unless its form does or `asks_why` is false.
-    """
-    usual = {
-        "media": model_admin.media + form.media,
-        "asks_why": "reason" not in form.fields,
-        "why": request.POST.get(REASON, ""),
-    }
-    return model_admin.page(
-        request,
-        "admin/devices/form_page.html",
-        **{**usual, "original": original, "form": form, **context},
-    )
-
-
 def set_digest(rows: QuerySet[Any]) -> str:
     """Return the digest of a set of rows: SHA-256 of their sorted keys, in hexadecimal."""
     digest = hashlib.sha256()
@@ -200,36 +220,3 @@ def set_digest(rows: QuerySet[Any]) -> str:
 def is_confirmed(request: HttpRequest, queryset: QuerySet[Any]) -> bool:
     """Whether an action on just these rows was confirmed."""
     return request.POST.get("shown") == set_digest(queryset)
-
-
-def confirmation(
-    model_admin: Any,
-    request: HttpRequest,
-    queryset: QuerySet[Any],
-    form: forms.Form | None = None,
-    **context: Any,
-) -> HttpResponse:
-    """Return the page on which staff confirm an action on the selected rows."""
-    shown = context["shown"] if "shown" in context else set_digest(queryset)
-    across = request.POST.get("select_across") == "1"
-    selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    hidden = [(ACTION_CHECKBOX_NAME, key) for key in (selected[:1] if across else selected)]
-    if across:
-        hidden.append(("select_across", "1"))
-    return form_page(
-        model_admin,
-        request,
-        forms.Form() if form is None else form,
-        **{
-            "rows": queryset,
-            "is_destructive": True,
-            "hidden": hidden,
-            "own_hidden": [
-                ("action", request.POST["action"]),
-                ("confirmed", "yes"),
-                ("shown", shown),
-            ],
-            "back": request.get_full_path(),
-            **context,
-        },
-    )

@@ -18,7 +18,7 @@ from devices.admin.base.changelist import OrderedChangeList
 from devices.admin.base.filters import LabelledFilter
 from devices.admin.base.forms import LinesInput
 from devices.admin.base.history import RecordedAdmin
-from devices.admin.base.pages import form_page, own_page
+from devices.admin.base.pages import own_page
 from devices.admin.base.rendering import (
     CREATED,
     VALID_FROM,
@@ -212,11 +212,7 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
     ) -> HttpResponse:
         response = super().response_add(request, obj, post_url_continue)
         if obj.crl_policy == CRLPolicy.REQUIRE:
-            self.message_user(
-                request,
-                _("It admits nobody until its revocation list is loaded."),
-                messages.WARNING,
-            )
+            messages.warning(request, _("It admits nobody until its revocation list is loaded."))
         return response
 
     def get_deleted_objects(
@@ -286,10 +282,9 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
                 "The list is in force; it names %(n)d certificates.",
                 loaded.entries,
             )
-            self.message_user(request, text % {"n": loaded.entries}, messages.SUCCESS)
+            messages.success(request, text % {"n": loaded.entries})
             return redirect("admin:devices_certificateauthority_change", anchor.pk)
-        return form_page(
-            self,
+        return self.form_page(
             request,
             form,
             anchor,

@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices.admin.base.forms import LineInput, MomentField, OneTimeForm
-from devices.admin.base.pages import OwnPagesMixin, form_page, own_page
+from devices.admin.base.pages import OwnPagesMixin, own_page
 from devices.admin.base.reauthentication import is_recent, recently_authenticated
 from devices.credentials import hashing
 from devices.extension_points import SNIPPETS
@@ -156,8 +156,7 @@ class IssueKeyMixin(OwnPagesMixin):
                 if was_issued_before(error):
                     return self._issued_before(request, device)
                 form.add_error(None, error)
-        return form_page(
-            self,
+        return self.form_page(
             request,
             form,
             device,
@@ -173,11 +172,9 @@ class IssueKeyMixin(OwnPagesMixin):
             _key, generated = PreSharedKey.objects.issue(device=device, **wanted)
             return self._secret_page(request, device, generated)
         PreSharedKey.objects.register(device=device, secret=secret, random=random, **wanted)
-        self.message_user(request, _("The secret was registered."), messages.SUCCESS)
+        messages.success(request, _("The secret was registered."))
         if not random and (warning := hashing.weakness(secret, identifier=device.identifier)):
-            self.message_user(
-                request, _("It is weak. %(why)s") % {"why": warning}, messages.WARNING
-            )
+            messages.warning(request, _("It is weak. %(why)s") % {"why": warning})
         return redirect("admin:devices_device_change", device.pk)
 
     @own_page("<int:object_id>/rotate-keys/")
@@ -204,8 +201,7 @@ class IssueKeyMixin(OwnPagesMixin):
                 until = last_end_of_replaced(key) if form.cleaned_data["overlap"] else None
                 return self._secret_page(request, device, secret, until)
         ending = PreSharedKey.objects.filter(device=device).live_at(timezone.now()).count()
-        return form_page(
-            self,
+        return self.form_page(
             request,
             form,
             device,
@@ -225,13 +221,12 @@ class IssueKeyMixin(OwnPagesMixin):
 
     def _issued_before(self, request: HttpRequest, device: Device) -> HttpResponse:
         """Return to the device: a form that was sent again issues nothing and shows nothing."""
-        self.message_user(
+        messages.warning(
             request,
             _(
                 "That form was sent before, and its key is issued. A secret is shown only once: "
                 "rotate the keys if you have lost it."
             ),
-            messages.WARNING,
         )
         return redirect("admin:devices_device_change", device.pk)
 
