@@ -232,10 +232,6 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
     def ends(self, anchor: CertificateAuthority) -> SafeString | str:
         return expiry(anchor.not_after, timezone.now())
 
-    @admin.display(description=gettext_lazy("Key"))
-    def key(self, anchor: CertificateAuthority) -> str:
-        return x509.key_text(anchor.parsed)
-
     @admin.display(
         description=gettext_lazy("List in force"), ordering="revocation_list__next_update"
     )

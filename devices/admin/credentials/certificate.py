@@ -143,7 +143,3 @@ class CertificateAdmin(ChosenColumnsMixin, CertificatePreviewMixin, CredentialMi
     @admin.display(description=gettext_lazy("Names"))
     def names(self, certificate: Certificate) -> SafeString:
         return names_text(certificate)
-
-    @admin.display(description=gettext_lazy("Key"))
-    def key(self, certificate: Certificate) -> str:
-        return x509.key_text(certificate.parsed)

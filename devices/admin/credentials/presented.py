@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -247,3 +247,7 @@ class CertificatePreviewMixin:
             return super().response_add(request, obj, post_url_continue)  # type: ignore[misc]
         messages.success(request, self.registered_text)
         return redirect(url_name(obj._meta, "change"), obj.pk)
+
+    @admin.display(description=gettext_lazy("Key"))
+    def key(self, row: Certificate | CertificateAuthority) -> str:
+        return x509.key_text(row.parsed)
