@@ -247,10 +247,7 @@ class DeliveryAdmin(OwnPagesMixin, ReadOnlyMixin):
     list_filter = ["state", ("webhook", admin.RelatedOnlyFieldListFilter)]
     fieldsets = [
         (None, {"fields": ["webhook", "event_link", "shown_state", "attempts", TRIED, "next"]}),
-        (
-            _("The last answer"),
-            {"fields": ["code", "problem", "duration", "answer_text"]},
-        ),
+        (_("The last answer"), {"fields": ["code", "problem", "duration", "answer_text"]}),
         (_("What is sent"), {"fields": ["message"]}),
     ]
     actions = ["resend"]

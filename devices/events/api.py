@@ -76,11 +76,7 @@ class EventViewSet(ViewSetMixin, ApiView):
                 {"type": "integer", "minimum": 0, "maximum": MAX_WAIT, "default": 0},
                 description="Seconds to wait where there is no event yet.",
             ),
-            OpenApiParameter(
-                "limit",
-                PAGE_SIZE,
-                description="Events on a page.",
-            ),
+            OpenApiParameter("limit", PAGE_SIZE, description="Events on a page."),
             OpenApiParameter("kinds", str, description="Kinds of events, separated by commas."),
             OpenApiParameter(
                 "group", KEY, description="A device group: events of devices in it or below it."

@@ -16,12 +16,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices import history
 from devices.admin.base.forms import LineInput
-from devices.admin.base.pages import (
-    OwnPagesMixin,
-    say_done,
-    set_digest,
-    url_name,
-)
+from devices.admin.base.pages import OwnPagesMixin, say_done, set_digest, url_name
 from devices.history import undoing
 
 MAX_SHOWN = 20  # devices that a confirmation lists by name

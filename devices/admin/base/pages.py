@@ -116,11 +116,7 @@ class OwnPagesMixin(admin.ModelAdmin):
         return site_page(self.admin_site, request, template, status=status, **context)
 
     def form_page(
-        self,
-        request: HttpRequest,
-        form: forms.Form,
-        original: Model | None = None,
-        **context: Any,
+        self, request: HttpRequest, form: forms.Form, original: Model | None = None, **context: Any
     ) -> HttpResponse:
         """Return a page with one form on it, about a row, some or none.
 

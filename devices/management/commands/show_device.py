@@ -3,11 +3,7 @@ from typing import Any
 from django.utils import timezone
 
 from devices.management.base import DeviceCommand, fields_of
-from devices.management.credentials import (
-    credential_text,
-    described_certificate,
-    described_key,
-)
+from devices.management.credentials import credential_text, described_certificate, described_key
 from devices.models import Certificate, Device, PreSharedKey
 from devices.values import attributes
 
