@@ -65,8 +65,8 @@ def key_of(device: Any, secret: str, scheme: str) -> Any:
     from devices.credentials import hashing
     from devices.models import PreSharedKey
 
-    kind, pepper = hashing.Scheme[scheme], hashing.newest_pepper()
-    digest = hashing.digest(secret, kind, pepper)
+    kind = hashing.Scheme[scheme]
+    pepper, digest = hashing.digest(secret, kind)
     return PreSharedKey(device=device, scheme=kind, digest=digest, pepper=pepper)
 
 

@@ -45,8 +45,7 @@ def add_entities(each: int) -> dict[str, list[str]]:
     from devices.credentials.hashing import Scheme
     from devices.models import Device, PreSharedKey
 
-    pepper = hashing.newest_pepper()
-    digests = {scheme: hashing.digest(hashing.generate(), scheme, pepper) for scheme in Scheme}
+    digests = {scheme: hashing.digest(hashing.generate(), scheme) for scheme in Scheme}
     entities = {UNKNOWN: [str(uuid.uuid4()) for _ in range(each)]}
     for kind, (generated, chosen) in KINDS.items():
         schemes = [Scheme.HMAC_SHA256] * generated + [Scheme.ARGON2ID] * chosen
@@ -54,7 +53,9 @@ def add_entities(each: int) -> dict[str, list[str]]:
             Device(identifier=str(uuid.uuid4())) for _ in range(each)
         )
         PreSharedKey.objects.bulk_create(
-            PreSharedKey(device=device, scheme=scheme, digest=digests[scheme], pepper=pepper)
+            PreSharedKey(
+                device=device, scheme=scheme, pepper=digests[scheme][0], digest=digests[scheme][1]
+            )
             for device in devices
             for scheme in schemes
         )

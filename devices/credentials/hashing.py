@@ -140,10 +140,10 @@ def matches(secret: str, scheme: str, stored: str, pepper: bytes) -> bool:
     return argon2_matches(secret, stored, pepper)
 
 
-def digest(secret: str, scheme: str, pepper_id: str) -> str:
-    """Return the digest of a secret by the scheme, with the pepper of that id."""
-    make = hmac_digest if scheme == Scheme.HMAC_SHA256 else argon2_digest
-    return make(secret, peppers()[pepper_id])
+def digest(secret: str, scheme: str) -> tuple[str, str]:
+    """Return the id of the newest pepper, and the digest of a secret with it by the scheme."""
+    pepper, make = newest_pepper(), hmac_digest if scheme == Scheme.HMAC_SHA256 else argon2_digest
+    return pepper, make(secret, peppers()[pepper])
 
 
 def is_current(stored: str, scheme: str) -> bool:

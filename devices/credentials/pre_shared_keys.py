@@ -280,5 +280,5 @@ def _replace_outdated_digest(row: StoredKey, outcome: Outcome, secret: str) -> N
     if row.key is None or outcome is not Outcome.VERIFIED:
         return
     if not last_used.worker.awaits_new_digest(row.key):
-        digest = hashing.digest(secret, row.scheme, newest)
+        newest, digest = hashing.digest(secret, row.scheme)
         last_used.worker.replace_digest(row.key, old=row.digest, new=digest, pepper=newest)

@@ -269,7 +269,6 @@ class Import(Findings):
 
     def prepare(self) -> None:
         """Make secrets and digests, before anything is locked."""
-        pepper = hashing.newest_pepper()
         entries = [entry for entry in self.entries if entry.key]
         for done, entry in enumerate(entries, 1):
             key = entry.key
@@ -278,8 +277,7 @@ class Import(Findings):
                     entry.secret = hashing.generate()
                     key.hint = f"{entry.secret[:HINT_CHARACTERS]}…"
                     self.generated.append((entry.device.identifier, entry.secret))
-                key.pepper = pepper
-                key.digest = hashing.digest(entry.secret, key.scheme, pepper)
+                key.pepper, key.digest = hashing.digest(entry.secret, key.scheme)
                 entry.secret = ""
             self.progress(Progress("prepare", done, len(entries)))
 

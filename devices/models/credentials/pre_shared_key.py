@@ -105,8 +105,7 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
 
     def _checked(self, device: Device, secret: str, **fields: Any) -> "PreSharedKey":
         """Return a key to be created; what staff said of it is checked, the rest is made here."""
-        pepper = hashing.newest_pepper()
-        digest = hashing.digest(secret, fields["scheme"], pepper)
+        pepper, digest = hashing.digest(secret, fields["scheme"])
         key = self.model(device=device, digest=digest, pepper=pepper, **fields)
         made_here = {"device", "scheme", "digest", "pepper", "hint"}
         if key.not_before is None or key.not_after is None:
