@@ -1,4 +1,4 @@
-"""Fill the database of DATABASE_URL, migrated as far as `MIGRATIONS`, as that release would have.
+"""Migrate the database of DATABASE_URL as far as `MIGRATIONS`; fill it as that release would have.
 
 Run as `python -m tests.support.earlier_release`; it prints the cookie of a session.
 """
@@ -28,10 +28,13 @@ def main() -> None:
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import User
     from django.contrib.sessions.backends.db import SessionStore
+    from django.core.management import call_command
     from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
     from django.utils import timezone
 
+    for app, migration in MIGRATIONS[:2]:
+        call_command("migrate", app, migration, verbosity=0)
     state = MigrationExecutor(connection).loader.project_state(MIGRATIONS)
 
     def table(app: str, model: str) -> Any:
