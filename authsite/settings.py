@@ -388,7 +388,7 @@ LOGGING = {
     "filters": {"refusals": {"()": "authsite.operations.logging.RefusalFilter"}},
     "handlers": {
         "stderr": {
-            "class": "logging.StreamHandler",
+            "class": "authsite.operations.logging.BoundedHandler",
             "formatter": LOG_FORMAT,
             "filters": ["refusals"],
         },

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 from datetime import UTC, datetime
-from typing import Any
+from select import PIPE_BUF, select
+from typing import Any, TextIO
 
 from authsite.accounts.token_text import redacted
 from devices.telemetry import request_id
@@ -14,6 +16,48 @@ CONTROLS = {
     for number in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
 }
 CONTROLS_OF_LINES = {**CONTROLS, ord("\n"): "\n  "}  # of a text that keeps its lines, each indented
+
+
+PATIENCE = 0.1  # seconds that a line waits for whoever reads the log
+
+
+class BoundedHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to standard error, and leaves out what its reader does not take.
+
+    Where a pipe or the journal's socket is full, since nobody reads it, each thread that logs would
+    wait in `write` for ever, and the event loop with them. Once one line has waited in vain, the
+    others do not wait, until there is room again; then a line says how many were left out.
+    """
+
+    _left_out = 0  # lines
+    _is_cut = False  # whether the first of them was begun
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            number = self.stream.fileno()
+        except (AttributeError, OSError, ValueError):  # it is closed, or no file: tests listen
+            super().emit(record)
+            return
+        try:
+            text = self.format(record) + self.terminator
+            if self._left_out:
+                begun = self.terminator if self._is_cut else ""
+                text = begun + self.format(_left_out(self._left_out)) + self.terminator + text
+            line = text.encode(errors="backslashreplace")
+            for start in range(0, len(line), PIPE_BUF):
+                if not select([], [number], [], 0 if self._left_out else PATIENCE)[1]:
+                    self._is_cut = bool(start) or self._is_cut
+                    self._left_out += 1
+                    return
+                os.write(number, line[start : start + PIPE_BUF])
+            self._left_out, self._is_cut = 0, False
+        except Exception:  # noqa: BLE001 - as the library's own handlers do
+            self.handleError(record)
+
+
+def _left_out(lines: int) -> logging.LogRecord:
+    said = "%d lines were left out: nobody read the log"
+    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, said, (lines,), None)
 
 
 class RefusalFilter(logging.Filter):

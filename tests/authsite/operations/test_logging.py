@@ -3,14 +3,16 @@
 import io
 import json
 import logging
+import os
 import sys
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 
 import pytest
 from django.test import Client
 
-from authsite.operations.logging import JsonFormatter, LineFormatter
+from authsite.operations.logging import BoundedHandler, JsonFormatter, LineFormatter
 from devices.authentication import authenticate
 from devices.models import Device
 from devices.telemetry import request_id
@@ -105,3 +107,22 @@ def test_what_django_refuses_is_told_without_traceback(
     assert answer.status_code == HTTPStatus.BAD_REQUEST
     assert 1 <= len(told.getvalue().splitlines()) <= 2  # why, and which request
     assert "Traceback" not in told.getvalue()
+
+
+def test_a_log_that_nobody_reads_stops_nobody() -> None:
+    """As a container's log driver or the journal may hang: https://github.com/moby/moby/issues/22502."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "w") as log:
+        handler = BoundedHandler(log)
+        handler.setFormatter(JsonFormatter())
+        began = time.monotonic()
+        for _ in range(200):
+            handler.handle(record("x" * 5000))  # a pipe takes 64 KiB
+        assert time.monotonic() - began < 2
+        read = reader.read(1_000_000)
+        handler.handle(record("é"))
+        read += reader.read(1_000_000)
+    told, last = [json.loads(line)["message"] for line in read.splitlines()[-2:]]
+    assert int(told.partition(" ")[0]) > 180
+    assert told.endswith(" lines were left out: nobody read the log")
+    assert last == "é"
