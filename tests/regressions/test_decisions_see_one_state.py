@@ -151,6 +151,7 @@ def test_the_loop_asks_sqlite_in_one_transaction(
 ) -> None:
     request = Request("lamp", "wall", "/v1/Valve.Open")
     own = Slots(1, max_wait=1.0).another(DEFAULT_DB_ALIAS)
+    own.settings_dict = connection.settings_dict  # of the file
     ask_all = partial(decisions.find_decisions_by_request, vendor="sqlite")
     asker = LoopAsker(own, ask_all, decisions.statements_in_loop("sqlite"))
 
@@ -172,8 +173,8 @@ def test_the_loop_asks_sqlite_in_one_transaction(
         return [await ask() for _ in range(3)]
 
     monkeypatch.setattr(decisions, "MAX_COMBINATIONS", 2_000)  # else a thread is asked
-    assert {one.reason for one in asyncio.run(ask_often())} == {Reason.DENIED}
-    own.close()
+    with closing(own):
+        assert {one.reason for one in asyncio.run(ask_often())} == {Reason.DENIED}
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite is asked in a transaction")
