@@ -11,7 +11,7 @@ from authsite import roles
 from authsite.accounts.tokens.models import ApiToken
 from authsite.accounts.tokens.rules import Rule
 from devices.history import all_histories
-from devices.models import Certificate, Device, PreSharedKey
+from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from tests.support.forms import filled
 from tests.support.pki import device_certificate
 from tests.support.staff import staff
@@ -168,15 +168,13 @@ BEYOND: list[tuple[str, str, Any, int, int]] = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def sides(make_device: Any, make_group: Any) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def sides(kept_rows: None) -> dict[str, Any]:
     """Return what lies outside the group "lab", some of what lies in it, and a certificate."""
-    lab, other = make_group("lab"), make_group("other")
-    inside, outside = (
-        make_device(f"{1:036d}", groups=[lab]),
-        make_device(f"{2:036d}", groups=[other]),
-    )
-    for device in (inside, outside):
+    lab, other = (DeviceGroup.objects.create(name=name) for name in ("lab", "other"))
+    inside, outside = (Device.objects.create(identifier=f"{number:036d}") for number in (1, 2))
+    for device, group in ((inside, lab), (outside, other)):
+        device.groups.add(group)
         PreSharedKey.objects.issue(device=device)
         Certificate.objects.register(device=device, presented=device_certificate("x").pem)
     return {
@@ -186,7 +184,7 @@ def sides(make_device: Any, make_group: Any) -> dict[str, Any]:
         "certificate": outside.certificates.get().pk,
         "group": other.pk,
         "lab": lab.pk,
-        "inner": make_group("inner", parent=lab).pk,
+        "inner": DeviceGroup.objects.create(name="inner", parent=lab).pk,
         "inside": inside.pk,
         "key inside": inside.keys.get().pk,
         "certificate inside": inside.certificates.get().pk,
