@@ -5,7 +5,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,12 +30,10 @@ from acl.models import Assertion, CommandSet
 from authsite.accounts.tokens.models import ApiToken
 from authsite.accounts.tokens.service_account import names_of
 from authsite.api.document import rendered
-from devices.models import PreSharedKey
+from devices.models import Device, DeviceGroup, PreSharedKey
 from rpc.rtio.models import DeviceServiceRoute, RtioServer
-from tests.acl.conftest import make_rule
 from tests.support.fuzz import TIMES
-
-__all__ = ["make_rule"]
+from tests.support.rules import make_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -66,23 +64,27 @@ def _keep_the_connection() -> Iterator[None]:
         signal.connect(close_old_connections)
 
 
-@pytest.fixture
-def token(settings: LazySettings, django_user_model: type[User]) -> str:
+@pytest.fixture(autouse=True)
+def _any_rate(settings: LazySettings) -> None:
     settings.API_RATE = 0
-    owner = django_user_model.objects.create_user("fuzz", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture(scope="module")
+def token(kept_rows: None) -> str:
+    owner = User.objects.create_user("fuzz", is_staff=True, is_superuser=True)
     _row, text = ApiToken.objects.issue(
         owner=owner, name="fuzz", scopes=names_of(Permission.objects.all())
     )
     return text
 
 
-@pytest.fixture
-def rows(
-    make_device: Callable[..., Any], make_group: Callable[..., Any], make_rule: Callable[..., Any]
-) -> dict[str, int]:
+@pytest.fixture(scope="module")
+def rows(kept_rows: None) -> dict[str, int]:
     """Return the key of a row for the operations on one, by the first part of their address."""
-    group = make_group("lab")
-    device, backend = make_device(groups=[group]), make_device(kind="backend")
+    group = DeviceGroup.objects.create(name="lab")
+    device = Device.objects.create(identifier=f"{1:036d}")
+    backend = Device.objects.create(identifier=f"{2:036d}", kind="backend")
+    device.groups.add(group)
     key, _secret = PreSharedKey.objects.issue(device=device)
     rule = make_rule(device, "everyone", "/v1/Config.Get")
     made: dict[str, Any] = {
