@@ -13,6 +13,7 @@ def main() -> None:
 
     Where the pipe is closed that it prints to, as by `head`, it ends as other programs do then.
     """
+    fill_streams()
     try:
         _run()
     except BrokenPipeError:
@@ -20,6 +21,18 @@ def main() -> None:
         for stream in filter(None, (sys.stdout, sys.stderr)):  # else Python tries once more
             os.dup2(nowhere, stream.fileno())
         sys.exit(128 + signal.SIGPIPE)
+
+
+def fill_streams() -> None:
+    """Open nothing in the place of what is closed of the standard streams.
+
+    Otherwise the next socket or file takes its number, and whatever is printed goes into that.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # what is opened takes the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _run() -> None:

@@ -67,7 +67,7 @@ COMMANDS = (
     ("export_permissions",),
     ("lint_permissions",),
     ("check_permissions",),
-    ("prune_journal",),
+    ("prune_journal", "--older-than", "365d"),
     ("prune_history", "--older-than", "365d"),
 )
 

@@ -82,3 +82,10 @@ def test_a_module_that_python_itself_lacks_is_told_as_that() -> None:
     assert "was built without its module _sqlite3" in manage._missing(error)
     error = ModuleNotFoundError("No module named 'django'", name="django.core")
     assert "run `make setup`" in manage._missing(error)
+
+
+def test_nothing_takes_the_place_of_a_stream_that_is_closed() -> None:
+    """CWE-910: what is printed would go into the socket or the file that has its number."""
+    code = "import manage, os; manage.fill_streams(); [os.fstat(number) for number in range(3)]"
+    words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
+    assert subprocess.run(words, cwd=PROJECT, check=False).returncode == 0

@@ -57,6 +57,14 @@ def test_the_server_finds_the_project(executed: list[str]) -> None:
     assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(settings.BASE_DIR), "/elsewhere"]
 
 
+def test_it_starts_with_its_output_closed(
+    executed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(Executed):
+        call_command("serve", port=free_port())
+
+
 def test_the_environment_sets_what_no_option_does(
     executed: list[str], monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:

@@ -37,6 +37,11 @@ class Command(BaseCommand):
     suppressed_base_arguments = DJANGO_OPTIONS
     stealth_options = ("notice",)  # for callers in Python: a password may be in it
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from devices.management.base import closed_streams  # which needs Django set up
+
+        super().__init__(*args, **kwargs | closed_streams())
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", help="IP address to listen on (default: 127.0.0.1)")
         parser.add_argument("--port", type=int, help="TCP port (default: 17217)")
@@ -107,7 +112,7 @@ class Command(BaseCommand):
             # Its warnings are about numbers chosen above. What else it tells is for a search.
             "log_level": "info" if settings.LOG_LEVEL == "DEBUG" else "error",
         }
-        sys.stdout.flush()
+        self.stdout.flush()
         sys.stderr.flush()
         announce(host, port, notice)
         program = [sys.executable, "-m", "authsite.operations.server", json.dumps(options)]
