@@ -194,6 +194,8 @@ def test_trust_anchors_and_their_lists(api: APIClient) -> None:
     root = pki.authority("Root")
     made = post(api, "trust-anchors", {"name": "Factory", "certificate": root.pem})
     assert made.status_code == 201, made.data
+    taken = post(api, "trust-anchors", {"name": "Factory", "certificate": pki.authority("B").pem})
+    assert [(one["pointer"], one["code"]) for one in taken.data["errors"]] == [("#/name", "unique")]
     path = f"{V1}/trust-anchors/{made.data['id']}"
     changed = api.patch(
         path, {"crl_policy": "require"}, format="json", headers={"If-Match": made["ETag"]}
