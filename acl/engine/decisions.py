@@ -414,7 +414,8 @@ def statements_in_loop(vendor: str) -> list[Query]:
     if vendor == "sqlite":
         return [context, Query(RULES, ("[]", now, now))]
     return [
-        *(context, Query(RULES_OF_STATE, ("[]", now, now, None))),
+        context,
+        Query(RULES_OF_STATE, ("[]", now, now, None)),
         Query(CONTEXT_AND_RULES, ([], [], [], now, now)),
     ]
 

@@ -142,7 +142,8 @@ def matches(secret: str, scheme: str, stored: str, pepper: bytes) -> bool:
 
 def digest(secret: str, scheme: str) -> tuple[str, str]:
     """Return the id of the newest pepper, and the digest of a secret with it by the scheme."""
-    pepper, make = newest_pepper(), hmac_digest if scheme == Scheme.HMAC_SHA256 else argon2_digest
+    pepper = newest_pepper()
+    make = hmac_digest if scheme == Scheme.HMAC_SHA256 else argon2_digest
     return pepper, make(secret, peppers()[pepper])
 
 

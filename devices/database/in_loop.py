@@ -14,6 +14,7 @@ Where there is a standby, it is asked first, and the primary what the standby mu
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -165,8 +166,11 @@ class LoopAsker(Generic[Question, Answer]):
         self._began = time.monotonic()
         self._steps = self._ask_all(list(different))
         if self._connection.vendor == "sqlite" and len(self._statements) > 1:
-            with drivers.one_state(self._driver):
-                self._go_on(None)
+            try:
+                with drivers.one_state(self._driver):
+                    self._go_on(None)
+            except sqlite3.Error as error:  # it neither began nor ended
+                self._fail(error)
         else:
             self._go_on(None)
 

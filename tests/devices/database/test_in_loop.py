@@ -202,6 +202,22 @@ def test_a_lost_connection_hands_questions_back_and_is_opened_again(asker: Asker
     run(asker, body)
 
 
+@pytest.mark.once(on="sqlite")
+@pytest.mark.parametrize("statements", [1, 2])  # which SQLite is asked in one transaction
+def test_a_closed_file_hands_questions_back_and_is_opened_again(
+    asker: Asker, statements: int
+) -> None:
+    asker._statements = [Query(NAMES, ([],))] * statements
+
+    async def body() -> None:
+        asker._driver.close()
+        assert await asker.ask(["one"]) is None
+        while await asker.ask(["one"]) is None:
+            await asyncio.sleep(0.01)
+
+    run(asker, body)
+
+
 @needs_postgres
 def test_a_question_just_put_is_handed_back_where_an_idle_connection_is_lost(
     asker: Asker, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from devices.events import models, stream
@@ -38,7 +39,9 @@ def test_events_are_numbered_in_order_and_once() -> None:
 def test_many_are_numbered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "NUMBERED", 4)
     Event.objects.bulk_create([Event(kind=Kind.DEVICE_CHANGED, data={}) for _ in range(10)])
-    assert [stream.number(), stream.number()] == [10, 0]
+    with CaptureQueriesContext(connection) as asked:
+        assert [stream.number(), stream.number()] == [10, 0]
+    assert len([one for one in asked if "ROW_NUMBER" in one["sql"]]) == 3
 
 
 def test_a_filter_looks_at_so_many_events_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
