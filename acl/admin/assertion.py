@@ -58,4 +58,4 @@ class AssertionAdmin(RecordedAdmin):
         """Save, and warn where it does not hold."""
         super().save_model(request, obj, form, change)
         for broken in assertions.check([obj.text]):
-            self.message_user(request, _("It does not hold: %s") % broken.why, messages.WARNING)
+            messages.warning(request, _("It does not hold: %s") % broken.why)

@@ -233,14 +233,14 @@ class CommandPermissionAdmin(
         keys = list(rows.order_by().values_list("pk", flat=True)[: MAX_NAMED + 1])
         if len(keys) > MAX_NAMED:
             text = _("“%s” names too much; some rules may be missing. Write more of it.")
-            self.message_user(request, text % word, messages.WARNING)
+            messages.warning(request, text % word)
         return keys[:MAX_NAMED]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save, and warn of a rule that can decide nothing or opens everything."""
         super().save_model(request, obj, form, change)
         for finding in lint_saved(obj):
-            self.message_user(
+            messages.warning(
                 request,
                 format_html(_("This rule {fault}."), fault=finding.fault.label)
                 if finding.other is None
@@ -250,5 +250,4 @@ class CommandPermissionAdmin(
                     number=sentences.numbered(finding.other),
                     sentence=sentences.linked(finding.other),
                 ),
-                messages.WARNING,
             )

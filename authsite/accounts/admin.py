@@ -478,10 +478,10 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
                 unlocked += 1
                 self.log_change(request, user, "Unlocked.")
         if not unlocked:
-            self.message_user(request, _("No account was locked."), messages.INFO)
+            messages.info(request, _("No account was locked."))
             return
         text = ngettext("%(n)d account unlocked.", "%(n)d accounts unlocked.", unlocked)
-        self.message_user(request, text % {"n": unlocked}, messages.SUCCESS)
+        messages.success(request, text % {"n": unlocked})
 
     @admin.action(description=gettext_lazy("Log out selected accounts"), permissions=["change"])
     def log_out(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:

@@ -239,7 +239,7 @@ class Records(HistoricalRecords):
         rows = [model._meta.pk.name, *([self._owner] if self._owner else [])]
         name = f"{model._meta.app_label}_{model._meta.model_name}"
         known = models.CheckConstraint(
-            condition=Q(origin__in=["admin", "api", "command", "import", "shell", "registry"]),
+            condition=Q(origin__in=Origin.values),
             name=f"{name}_history_origin_known",
         )
         options: dict[str, Any] = super().get_meta_options(model)

@@ -13,7 +13,7 @@ from django.dispatch import receiver
 from django.utils.translation import gettext_lazy as _
 
 from devices.events.recording import note_leaving
-from devices.history import ChangeType, record
+from devices.history import ChangeType, Origin, record
 from devices.history.models import Change, index_of_batches, indexes_of
 from devices.models.credentials.certificate import Certificate
 from devices.models.device import Device
@@ -62,7 +62,7 @@ class HistoricalMembership(Change):
         indexes = [*indexes_of("device", "devicegroup"), index_of_batches("devices_membership")]
         constraints = [
             models.CheckConstraint(
-                condition=Q(origin__in=["admin", "api", "command", "import", "shell", "registry"]),
+                condition=Q(origin__in=Origin.values),
                 name="devices_membership_history_origin_known",
             )
         ]

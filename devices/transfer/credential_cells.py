@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -116,8 +115,8 @@ class CredentialCells:
 
     def _is_same(self, key: PreSharedKey, wanted: PreSharedKey, secret: str) -> bool:
         if not secret:
-            said = attrgetter("scheme", "pepper", "digest")
-            return bool(said(key) == said(wanted))
+            own = (key.scheme, key.pepper, key.digest)
+            return own == (wanted.scheme, wanted.pepper, wanted.digest)
         if key.is_chosen and key.pepper in hashing.peppers():
             self._count_hash()
         return key.is_of(secret)

@@ -141,7 +141,7 @@ class DeviceServiceRouteAdmin(NoDeletingMixin, BulkActionsMixin, RecordedAdmin):
             "RTIO servers that know the route “%(uri)s” keep it until they restart. To stop it "
             "before, let the route stand and point it at an address that refuses."
         )
-        self.message_user(request, text % {"uri": uri}, messages.WARNING)
+        messages.warning(request, text % {"uri": uri})
 
 
 class AttentionFilter(LabelledFilter):
@@ -189,7 +189,7 @@ class SessionEndingAdmin(HistoryMixin, ReadOnlyMixin):
         if request.method == "POST":
             request_endings([device], Cause.ASKED)
             text = _("The session is being ended. What becomes of it is shown on this page.")
-            self.message_user(request, text, messages.SUCCESS)
+            messages.success(request, text)
             return HttpResponseRedirect(page)
         return self.form_page(
             request,

@@ -37,6 +37,7 @@ from devices.credentials import hashing
 from devices.extension_points import Ending
 from devices.history import Records
 from devices.history.context import current_user
+from devices.history.models import permission_to
 from devices.models import DeviceGroup, Job
 from devices.models.credentials.revocation import Revocable, RevocableQuerySet
 from rpc.authentication import is_within
@@ -337,8 +338,7 @@ class ApiToken(Revocable):
 
     def narrow(self, queryset: "QuerySet[Row]") -> "QuerySet[Row]":
         """Return those of the rows that the rules about seeing them admit."""
-        meta = queryset.model._meta
-        seen = self.rules_about(f"{meta.app_label}.view_{meta.model_name}")
+        seen = self.rules_about(permission_to("view", queryset.model))
         rows = narrowing.narrowed(queryset, list(seen))
         if queryset.model is DeviceGroup and self.operation not in READING:
             # A device that may be changed may be put into no group but those.

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from authsite.accounts.tokens.rules import ACTIONS
 from authsite.roles import CREDENTIALS, DEVICES, GRANTED, RTIO, RULES
+from devices.history.models import permission_to
 from devices.values.text import capitalized
 
 ORDER = (*DEVICES, *CREDENTIALS, *RULES, *RTIO)
@@ -30,7 +31,7 @@ def all_scopes() -> dict[str, tuple[Any, Any]]:
     for model in sorted(models, key=place):
         meta = model._meta
         actions = {
-            f"{meta.app_label}.{verb}_{meta.model_name}": VERBS[verb]
+            permission_to(verb, model): VERBS[verb]
             for verb in VERBS
             if verb in meta.default_permissions
         }

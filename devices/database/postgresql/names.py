@@ -13,9 +13,8 @@ from typing import Any
 
 import psycopg
 
-SECONDS = (
-    2.0  # for all names of a connection, as `connect_timeout` has it for one attempt to connect
-)
+# For all names of a connection, as `connect_timeout` has it for one attempt to connect.
+SECONDS = 2.0
 
 Lookup = Future[list[str]]
 

@@ -190,11 +190,11 @@ class CertificateAuthority(Recorded):
             ),
             models.CheckConstraint(condition=~Q(name=""), name="devices_authority_name_present"),
             models.CheckConstraint(
-                condition=Q(name_source__in=["san-uri", "san-dns", "common-name"]),
+                condition=Q(name_source__in=NameSource.values),
                 name="devices_authority_name_source_known",
             ),
             models.CheckConstraint(
-                condition=Q(crl_policy__in=["require", "refuse", "warn"]),
+                condition=Q(crl_policy__in=CRLPolicy.values),
                 name="devices_authority_crl_policy_known",
             ),
             models.CheckConstraint(
