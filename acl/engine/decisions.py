@@ -268,6 +268,8 @@ CONTEXT_AND_RULES = Statement(
     SELECT pattern, command_set_id, NULL, NULL, NULL, NULL
       FROM sets
     UNION ALL
+    SELECT {{state}}, NULL, NULL, NULL, NULL, NULL
+    UNION ALL
     (SELECT effect, id, NULL, source_key, destination_key, command_key
        FROM acl_commandpermission
       WHERE source_key = ANY((SELECT ends FROM keys)::bigint[])

@@ -25,7 +25,7 @@ from acl.models import CommandPermission
 from devices.database import drivers
 from devices.database.in_loop import LoopAsker
 from devices.database.slots import Slots
-from devices.database.statements import Statement, one_state
+from devices.database.statements import Statement, answered, one_state
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -143,6 +143,26 @@ def test_the_loop_sees_one_state_by_one_statement(moved: Iterator[list[str]], ru
         with pytest.raises(StopIteration) as end:
             steps.send(rows)
         assert end.value.value[request].reason is Reason.DENIED
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite is asked in a transaction")
+def test_the_loop_sees_one_state_where_rules_are_too_many_for_one_statement(
+    moved: Iterator[list[str]], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions, "MAX_RULES_AT_ONCE", 1)
+    known = dict(decisions.statements_in_loop("postgresql"))
+    move, plain = once(run, *next(moved)), Statement.rows
+
+    def rows(statement: Statement, *values: object) -> Any:
+        assert statement in known
+        found = plain(statement, *values)
+        move()
+        return found
+
+    monkeypatch.setattr(Statement, "rows", rows)
+    request = Request("lamp", "wall", "/v1/Config.Get")
+    found = answered(decisions.find_decisions_by_request([request], vendor="postgresql"))
+    assert found[request].reason is Reason.DENIED
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL is asked one statement")
