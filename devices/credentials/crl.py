@@ -125,18 +125,18 @@ def _check_scope(
     if scope.full_name is None and scope.relative_name is None:
         return
     names = [
-        shown(one.value)
+        one.value
         for one in scope.full_name or ()
         if isinstance(one, x509.UniformResourceIdentifier)
     ]
-    if distribution_point not in names:
+    if not distribution_point or distribution_point not in names:
         raise Refused(
             Outcome.UNSUITABLE,
             _(
                 "it names the distribution point %(names)s, so it may be one of several parts; "
                 "where it is whole, enter that address at the trust anchor"
             )
-            % {"names": ", ".join(names) or "—"},
+            % {"names": shown(", ".join(names)) or "—"},
         )
 
 

@@ -268,7 +268,7 @@ def scope(*flags: str, address: str | None = None, relative: bool = False) -> li
     """Return the extension by which a list says what it covers (RFC 5280, 5.2.5)."""
     relative_name = x.RelativeDistinguishedName(name("part").rdns[0]) if relative else None
     point = x.IssuingDistributionPoint(
-        [x.UniformResourceIdentifier(address)] if address else None,
+        None if address is None else [x.UniformResourceIdentifier(address)],
         relative_name,
         "user" in flags,
         "ca" in flags,
@@ -333,6 +333,13 @@ def test_what_is_not_the_anchor_s_own_complete_list_is_refused(
     with pytest.raises(ValidationError, match=message):
         load(anchor, make(root))
     assert RevokedSerial.objects.get().serial == "9"
+
+
+def test_a_list_of_an_address_without_text_is_none_that_staff_know(
+    anchor: CertificateAuthority, root: Party
+) -> None:
+    with pytest.raises(ValidationError, match="distribution point —"):
+        load(anchor, revocation_list(root, extensions=scope(address="")))
 
 
 @pytest.mark.parametrize(
