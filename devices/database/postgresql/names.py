@@ -46,7 +46,9 @@ def with_addresses(parameters: dict[str, Any]) -> dict[str, Any]:
     if not found:
         raise psycopg.OperationalError(failure)
     columns = zip(("host", "hostaddr", "port"), zip(*found, strict=True), strict=True)
-    return {**parameters, **{name: ",".join(values) for name, values in columns}}
+    # Where no port is given, the driver takes that of the environment.
+    told = {name: ",".join(values) for name, values in columns if any(values)}
+    return {**parameters, **told}
 
 
 def _is_name(host: str) -> bool:
