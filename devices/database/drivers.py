@@ -68,13 +68,15 @@ def _run_on_sqlite(driver: sqlite3.Connection, sql: str, parameters: Sequence[An
 
 
 @contextmanager
-def one_state(driver: sqlite3.Connection) -> Iterator[None]:
+def one_state(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Have what is read within be of one state; no writer waits for that (Django's would)."""
-    driver.execute("BEGIN")
-    try:
-        yield
-    finally:
-        driver.commit()
+    with connection.wrap_database_errors:
+        driver: sqlite3.Connection = connection.connection
+        driver.execute("BEGIN")
+        try:
+            yield
+        finally:
+            driver.commit()
 
 
 def aware(rows: Iterable[tuple[Any, ...]]) -> Rows:

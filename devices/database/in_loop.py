@@ -14,7 +14,6 @@ Where there is a standby, it is asked first, and the primary what the standby mu
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -22,7 +21,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import psycopg
-from django.db import OperationalError
+from django.db import Error, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from devices import telemetry
@@ -167,9 +166,9 @@ class LoopAsker(Generic[Question, Answer]):
         self._steps = self._ask_all(list(different))
         if self._connection.vendor == "sqlite" and len(self._statements) > 1:
             try:
-                with drivers.one_state(self._driver):
+                with drivers.one_state(self._connection):
                     self._go_on(None)
-            except sqlite3.Error as error:  # it neither began nor ended
+            except Error as error:  # it neither began nor ended
                 self._fail(error)
         else:
             self._go_on(None)

@@ -133,7 +133,7 @@ def one_state() -> Iterator[None]:
         yield
     elif connection.vendor == "sqlite":
         connection.ensure_connection()
-        with drivers.one_state(connection.connection):
+        with drivers.one_state(connection):
             yield
     else:
         with transaction.atomic():

@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connection, connections
 from django.utils import timezone
 
 from acl.engine import decisions
@@ -143,6 +143,17 @@ def test_the_loop_sees_one_state_by_one_statement(moved: Iterator[list[str]], ru
         with pytest.raises(StopIteration) as end:
             steps.send(rows)
         assert end.value.value[request].reason is Reason.DENIED
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="a transaction by Django begins it")
+def test_a_transaction_that_cannot_begin_is_an_error_of_django(
+    moved: Iterator[list[str]],
+) -> None:
+    connection.ensure_connection()
+    connection.connection.close()
+    with pytest.raises(DatabaseError), one_state():
+        pass
+    connection.close()
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite is asked in a transaction")
