@@ -76,7 +76,7 @@ def test_a_form_of_too_many_fields_is_refused_wherever_it_goes(path: str) -> Non
     client.get("/admin/login/")  # for the cookie without which no token is looked for
     form = "".join(PART % number for number in range(2000)) + "--B--\r\n"
     answer = client.post(path, form, content_type="multipart/form-data; boundary=B")
-    assert answer.status_code == 400
+    assert answer.status_code == 413
 
 
 @pytest.mark.django_db
