@@ -175,7 +175,8 @@ def test_a_killed_worker_is_replaced_and_no_answer_is_wrong(
     assert_all_right(load.answers)
     assert len(load.between(at, at + 1)) > 50  # the other one went on
     assert len(load.broken) <= 2 * 16
-    assert all(at - NOISE < moment < at + replaced + 2 for moment in load.broken)
+    began = at - 1 - NOISE  # a request may be under way for as long as any here
+    assert all(began < moment < at + replaced + 2 for moment in load.broken)
     report(
         f"worker killed: {len(load.broken)} connections broke, replaced after {replaced:.2f} s, "
         f"slowest answer {slowest(load.between(at, end)):.2f} s"
