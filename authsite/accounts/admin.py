@@ -51,7 +51,14 @@ from devices.admin.base.pages import (
     say_done,
 )
 from devices.admin.base.reauthentication import recently_authenticated
-from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
+from devices.admin.base.rendering import (
+    NOTHING,
+    Tone,
+    badge,
+    field_column,
+    moment,
+    moment_column,
+)
 from devices.models.dependants import links, undeletable
 from devices.values.text import capitalized, isolated
 
@@ -221,23 +228,12 @@ class NamedMixin(admin.ModelAdmin):
         return shown, counts, set(lacking) - undeletable(self.model), protected
 
 
-def text_column(field: str, description: Any) -> Any:
-    """Return a column of a list or a page that shows a text under another head than its field's."""
-
-    @admin.display(description=description, ordering=field)
-    def column(row: Any) -> Any:
-        return getattr(row, field)
-
-    column.__name__ = field
-    return column
-
-
 TRIED = moment_column("attempt_time", gettext_lazy("Time"))
 LOGGED_OUT = moment_column("logout_time", gettext_lazy("Logged out"))
-ADDRESS = text_column("ip_address", gettext_lazy("IP address"))
-BROWSER = text_column("user_agent", gettext_lazy("Browser"))
-FAILURES = text_column("failures_since_start", gettext_lazy("Failures"))
-ACCEPTED = text_column("http_accept", gettext_lazy("Accepted types"))
+ADDRESS = field_column("ip_address", gettext_lazy("IP address"))
+BROWSER = field_column("user_agent", gettext_lazy("Browser"))
+FAILURES = field_column("failures_since_start", gettext_lazy("Failures"))
+ACCEPTED = field_column("http_accept", gettext_lazy("Accepted types"))
 SENT: Any = (gettext_lazy("What the browser said"), {"fields": [BROWSER, ADDRESS, ACCEPTED]})
 
 

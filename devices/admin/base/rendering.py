@@ -1,5 +1,6 @@
 """How pages show what many of them show: moments, and states."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -96,19 +97,25 @@ def expiry_in_list(ends: datetime | None, now: datetime) -> SafeString | str:
     return format_html('<span title="{}">{}</span>', utc, _left(ends, now))
 
 
-def moment_column(field: str, description: Any) -> Any:
-    """Return a column of an admin's list or page that shows a date and time field as a moment.
+def field_column(field: str, description: Any, show: Callable[[Any], Any] | None = None) -> Any:
+    """Return a column of an admin's list or page that shows a field under a head of its own.
 
     It is a function of a row; the stubs of Django's admin know of no functions in fieldsets.
+    `show` makes what is shown of a value; without it the value itself is shown.
     """
 
     @admin.display(description=description, ordering=field)
-    def column(row: Any) -> SafeString | str:
-        value: datetime | None = getattr(row, field)
-        return moment(value)
+    def column(row: Any) -> Any:
+        value = getattr(row, field)
+        return show(value) if show else value
 
     column.__name__ = field
     return column
+
+
+def moment_column(field: str, description: Any) -> Any:
+    """Return a column that shows a date and time field as a moment."""
+    return field_column(field, description, moment)
 
 
 CREATED = moment_column("created", gettext_lazy("Created"))
