@@ -19,7 +19,7 @@ from devices import history
 from devices.admin.base.pages import REASON, site_page, typed_reason
 from devices.api.base.problems import IN_PARTS, check_parts, is_api
 from devices.database import confirmation
-from devices.database.conflicts import CONFLICT, is_conflict
+from devices.database.conflicts import conflict_text
 from devices.history.context import ReasonTooLong, check_reason
 
 SESSION_WRITE_SECONDS = 60  # a busy session is written once in so many, not at each request
@@ -153,10 +153,11 @@ class SayConflicts(Middleware):
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
         """Show the page again that asked for it: as it is now."""
-        if request.method != "POST" or is_api(request) or not is_conflict(error):
+        text = conflict_text(error)
+        if request.method != "POST" or is_api(request) or text is None:
             return None
         log.warning("a change met another one at %s: %r", request.path, error)
-        messages.error(request, CONFLICT)
+        messages.error(request, text)
         return HttpResponseRedirect(request.get_full_path())
 
 

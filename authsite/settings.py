@@ -84,9 +84,9 @@ MIDDLEWARE = [
     "authsite.accounts.sign_on.proxy.ProxySignOn",
     "django_otp.middleware.OTPMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "authsite.middleware.SayConflicts",  # before the next, which is asked about an error first
     "authsite.middleware.RecordHistoryContext",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "authsite.middleware.SayConflicts",
     "authsite.middleware.SayUnconfirmed",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",

@@ -237,13 +237,17 @@ class CommandPermissionAdmin(
         return keys[:MAX_NAMED]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save, and warn of a rule that can decide nothing or opens everything."""
+        """Save, and warn of a rule that can decide nothing or opens everything.
+
+        Who may add rules and not see them is not told what another one says.
+        """
         super().save_model(request, obj, form, change)
+        may_view = self.has_view_permission(request)
         for finding in lint_saved(obj):
             messages.warning(
                 request,
                 format_html(_("This rule {fault}."), fault=finding.fault.label)
-                if finding.other is None
+                if finding.other is None or not may_view
                 else format_html(
                     _("This rule {fault}: {number} {sentence}."),
                     fault=finding.fault.label,

@@ -1,6 +1,7 @@
 """The pages beside the list of rules: why a command may pass, and what is wrong with rules."""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -15,10 +16,10 @@ from acl.analysis import assertions, lint, what_if
 from acl.engine.decisions import Reason
 from acl.engine.explanations import Explanation, explain
 from acl.extension_points import COMMAND_SOURCES
-from acl.models import CommandPermission, CommandSetPattern
+from acl.models import Assertion, CommandPermission, CommandSetPattern
 from acl.models.command_permission import DestinationKind, Effect, SourceKind
 from devices.admin.base.forms import focus_first_empty
-from devices.admin.base.pages import OwnPagesMixin, own_page
+from devices.admin.base.pages import OwnPagesMixin, may_view, own_page
 from devices.admin.credentials.try_credential import MAX_SUGGESTED, SuggestingInput
 from devices.models import Device
 from devices.values.addresses import AddressError
@@ -129,7 +130,8 @@ class RulePagesMixin(OwnPagesMixin):
         """List rules that decide nothing or open everything, and assertions that do not hold."""
         chosen = request.GET.get("fault")
         fault = lint.Fault(chosen) if chosen in lint.Fault.values else None
-        saved = assertions.saved()
+        may_see = may_view(request, Assertion)
+        saved = assertions.saved() if may_see else []
         return self.page(
             request,
             "admin/acl/report.html",
@@ -143,6 +145,7 @@ class RulePagesMixin(OwnPagesMixin):
             rules=CommandPermission.objects.enabled().exists(),
             broken=assertions.check(saved),
             broken_later=assertions.check_later(saved),
+            may_see_assertions=may_see,
             assertions=len(saved),
         )
 
@@ -195,11 +198,13 @@ def _next_step(request: HttpRequest, explanation: Explanation) -> tuple[Any, str
 
 
 def _commands(request: HttpRequest, sought: str) -> list[str]:
-    may_read = request.user.has_perm(JOURNAL)
-    requests = what_if.known_requests() if may_read else assertions.saved_requests()
-    known = {one.command for one in requests}
-    known.update(name for source in COMMAND_SOURCES for name in source())
-    for rows in (CommandPermission.objects.order_by(), CommandSetPattern.objects.order_by()):
+    known = {name for source in COMMAND_SOURCES for name in source()}
+    if request.user.has_perm(JOURNAL):
+        known |= {one.command for one in what_if.known_requests()}
+    elif may_view(request, Assertion):
+        known |= {one.command for one in assertions.saved_requests()}
+    for model in filter(partial(may_view, request), (CommandPermission, CommandSetPattern)):
+        rows: Any = model._default_manager.order_by()
         named = rows.filter(pattern__startswith=sought).exclude(pattern__endswith="*")
         names = named.values_list("pattern", flat=True).distinct().order_by("pattern")
         known.update(names[:MAX_SUGGESTED])

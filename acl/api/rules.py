@@ -23,6 +23,7 @@ from devices.api.base.serializers import (
     Serializer,
 )
 from devices.api.base.views import RowsViewSet
+from devices.history.models import permission_to
 
 MAX_COMMANDS = 1000  # of one set
 
@@ -66,7 +67,9 @@ class RuleSerializer(ModelSerializer):
 
     @extend_schema_field(FindingSerializer(many=True))
     def get_findings(self, rule: CommandPermission) -> list[dict[str, Any]]:
-        """Return what is wrong with the rule, and with those that it affects."""
+        """Return what is wrong with the rule, and with those that it affects, if one may see."""
+        if not self.context["view"].may(permission_to("view", CommandPermission)):
+            return []
         return [finding.as_document() for finding in lint_saved(rule)]
 
 

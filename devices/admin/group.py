@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
@@ -199,7 +199,13 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
                 text = ngettext("%(n)d device added.", "%(n)d devices added.", joined)
                 say_done(request, text % {"n": joined}, joined)
             else:
-                messages.error(request, " ".join(map(str, form.errors["devices"])))
+                return self.form_page(
+                    request,
+                    form,
+                    group,
+                    title=_("Add devices to the group"),
+                    button=_("Add to the group"),
+                )
         return redirect("admin:devices_devicegroup_change", group.pk)
 
     @own_page("tree/", needs="view")

@@ -64,12 +64,12 @@ class Refused(Exception):
     def verdict(self) -> Verdict:
         return Verdict(self.outcome, self.detail)
 
-    def as_validation_error(self) -> ValidationError:
-        """Return the same refusal for a form or a command."""
+    def as_validation_error(self, said: str = "") -> ValidationError:
+        """Return the same refusal for a form or a command, with the outcome's words or others."""
         return ValidationError(
             "%(outcome)s: %(detail)s" if self.detail else "%(outcome)s",
             code=self.outcome.value,
-            params={"outcome": self.outcome.label, "detail": self.detail},
+            params={"outcome": said or self.outcome.label, "detail": self.detail},
         )
 
 

@@ -1,6 +1,6 @@
 """Changes that a database refuses since others change the same at that moment."""
 
-from django.core.exceptions import ObjectDoesNotExist
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import DatabaseError, IntegrityError
 from django.utils.translation import gettext_lazy
 
@@ -21,3 +21,13 @@ def is_conflict(error: BaseException) -> bool:
     # One that is of no narrower class is Django's own: the row that a save was to update is gone.
     is_gone = type(error) is DatabaseError and error.__cause__ is None
     return isinstance(error, IntegrityError | Gone) or is_deadlock or is_gone
+
+
+def conflict_text(error: BaseException) -> str | None:
+    """Return what staff are told of a change that met another one; None for any other fault.
+
+    A model that checks again when it saves refuses what was right when the form was checked.
+    """
+    if isinstance(error, ValidationError):
+        return " ".join(error.messages)
+    return str(CONFLICT) if is_conflict(error) else None

@@ -243,6 +243,50 @@ def test_staff_are_told_what_met_another_change(
     assert "Somebody saved the same at this moment" in answer.content.decode()
 
 
+def test_what_was_typed_is_kept_where_others_added_the_same_at_that_moment(
+    admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_device("lamp")
+    looked = Device.validate_constraints
+    not_yet = [True]  # others save it between the check of the form and its saving
+
+    def look(device: Device, **kw: Any) -> None:
+        if not (not_yet and not_yet.pop()):
+            looked(device, **kw)
+
+    monkeypatch.setattr(Device, "validate_constraints", look)
+    monkeypatch.setattr(Device, "validate_unique", lambda *_args, **_kw: None)
+    address = "/admin/devices/device/add/"
+    sent = inputs(admin_client.get(address)) | {
+        "identifier": "lamp",
+        "name": "typed",
+        "kind": "device",
+    }
+    answer = admin_client.post(address, sent)
+    assert answer.context["adminform"].form.errors.keys() == {"identifier"}
+    assert 'value="typed"' in answer.content.decode()
+
+
+def test_staff_are_told_what_a_model_refuses_at_that_moment(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = pki.authority("Root")
+    anchor = CertificateAuthority.objects.register(presented=root.pem, name="Root")
+    address = f"/admin/devices/certificateauthority/{anchor.pk}/load-list/"
+    sent = {"presented": anchor.read_list(pki.revocation_list(root, number=6)).pem}
+    sent |= {"confirmed": admin_client.post(address, sent).context["form"]["confirmed"].value()}
+    read = CertificateAuthority.load_list
+
+    def load(one: CertificateAuthority, content: bytes, **kw: Any) -> None:
+        read(one, pki.revocation_list(root, number=7), by="kim")
+        read(one, content, **kw)
+
+    monkeypatch.setattr(CertificateAuthority, "load_list", load)
+    answer = admin_client.post(address, sent, follow=True)
+    assert answer.redirect_chain == [(address, 302)]
+    assert "older than the one in force" in answer.content.decode()
+
+
 def test_a_fault_of_ours_is_nobody_elses_change(
     admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

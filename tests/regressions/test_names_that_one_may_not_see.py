@@ -12,8 +12,9 @@ from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from rest_framework.test import APIClient
 
-from acl.models import CommandSet
+from acl.models import Assertion, CommandSet
 from authsite.models import ServiceAccount
 from devices import history
 from devices.models import Device, DeviceGroup, PreSharedKey, Webhook
@@ -234,3 +235,29 @@ def test_who_may_not_read_the_journal_learns_nothing_of_it(make_device: Any) -> 
     assert "rtio-1" not in shown
     User.objects.get(username="kim").groups.set(Group.objects.filter(name="Auditor"))
     assert "through rtio-1" in client.get(address).content.decode()
+
+
+def test_a_new_rule_is_not_held_against_rules_that_one_may_not_see(make_device: Any) -> None:
+    lamp = make_device("lamp")
+    make_rule(lamp, "everyone", "/v1/Light.On")
+    ends = {"source_kind": "device", "source_device": lamp.pk, "destination_kind": "everyone"}
+    sent = {**ends, "effect": "allow", "pattern": "/v1/Light.On", "enabled": "on"}
+    api = APIClient()
+    for held, told in (("add", False), ("view", True)):
+        kim = staff("add_commandpermission", f"{held}_commandpermission", name=held)
+        page = browser_of(kim).post("/admin/acl/commandpermission/add/", sent, follow=True)
+        said = " ".join(map(str, page.context["messages"]))
+        assert "says what another rule says already" in said
+        assert ("#" in said) is told
+        api.force_authenticate(kim)
+        made = api.post("/api/v1/rules", {**sent, "enabled": True}, format="json")
+        assert bool(made.data["findings"]) is told
+
+
+def test_the_report_on_rules_says_nothing_of_assertions_that_one_may_not_see() -> None:
+    Assertion.objects.create(text="lamp may /v1/Light.On everyone")
+    CommandSet.objects.create(name="reading").patterns.create(pattern="/v1/Light.Read")
+    rules = "/admin/acl/commandpermission/"
+    browser = browser_of(staff("view_commandpermission"))
+    assert "ssertion" not in browser.get(f"{rules}report/").content.decode()
+    assert browser.get(f"{rules}commands/?q=/v1/Light").json() == {"found": []}

@@ -30,10 +30,18 @@ class LineInput(forms.TextInput):
 
 
 class LinesInput(forms.Textarea):
-    """Lines of text, as wide as those that the admin makes for a model's fields."""
+    """Lines of text, as wide as those that the admin makes for a model's fields.
+
+    Their bound is the server's alone, which says so: a browser cuts what is pasted without a word.
+    """
 
     def __init__(self, attrs: dict[str, Any] | None = None) -> None:
         super().__init__({"class": "vLargeTextField", **(attrs or {})})
+
+    def build_attrs(self, *args: Any) -> dict[str, Any]:
+        return {
+            name: said for name, said in super().build_attrs(*args).items() if name != "maxlength"
+        }
 
 
 def focus_first_empty(form: forms.Form) -> None:

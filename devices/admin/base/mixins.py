@@ -9,14 +9,15 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponseRedirect
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices.admin.base.pages import OwnPagesMixin, is_key, may_view
 from devices.admin.base.rendering import REVOKED
+from devices.database.conflicts import Gone, conflict_text
 from devices.database.turns import hold
 from devices.extension_points import GUARDS, View
 from devices.models.dependants import dependants, not_deletable
@@ -233,12 +234,18 @@ class SaveChangedFieldsMixin:
     """
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Add or change a row; say why a model, which checks again when it saves, refuses it."""
+        """Add or change a row.
+
+        What met another change is tried once more: the form then says, with what was typed, what
+        others saved meanwhile.
+        """
+        view = partial(super().changeform_view, request, *args, **kwargs)  # type: ignore[misc]
         try:
-            return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
-        except ValidationError as error:
-            messages.error(request, " ".join(error.messages))
-            return HttpResponseRedirect(request.get_full_path())
+            return view()
+        except (ValidationError, DatabaseError, Gone) as error:
+            if request.method != "POST" or conflict_text(error) is None:
+                raise
+        return view()
 
     def save_model(self, request: HttpRequest, obj: Model, form: forms.Form, change: bool) -> None:
         """Save a new row whole, a changed one in its changed columns; say what others changed."""

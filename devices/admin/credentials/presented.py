@@ -156,6 +156,8 @@ class PresentedForm(forms.Form):
         """Return what was presented, up to one more byte than `longest`; a file goes first."""
         uploaded: UploadedFile | None = self.cleaned_data.get("file")
         text: str = self.cleaned_data.get("presented") or ""
+        if uploaded is not None:
+            uploaded.seek(0)  # the form may have been read before
         content = uploaded.read(longest + 1) if uploaded is not None else text.encode()
         if not content:
             raise ValidationError(

@@ -319,7 +319,8 @@ def unavailable(request: HttpRequest, template: str) -> HttpResponse:
         response: HttpResponse = answer(status, str(Unavailable.default_detail), "unavailable")
     else:
         with translation.override(translation.get_language_from_request(request)):
-            page = render_to_string(template, {"LANGUAGE_CODE": translation.get_language()})
+            language, was_sent = translation.get_language(), request.method == "POST"
+            page = render_to_string(template, {"LANGUAGE_CODE": language, "was_sent": was_sent})
         response = HttpResponse(page, status=status)
     response["Retry-After"] = str(RETRY_AFTER)
     return response

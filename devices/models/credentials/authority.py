@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext, gettext_lazy as _
 
 from devices.credentials import crl, x509
 from devices.credentials.crl import RevokedEntry
@@ -243,7 +243,8 @@ class CertificateAuthority(Recorded):
                 entries={entry.serial: entry for entry in crl.entries_of(revoked)},
             )
         except Refused as refusal:
-            raise refusal.as_validation_error() from None
+            said = gettext("the revocation list is refused")  # outcomes speak of credentials
+            raise refusal.as_validation_error(said) from None
         current = RevocationList.objects.filter(authority=self).first()
         if current is not None:
             current.check_succeeded_by(read.made, read.number)

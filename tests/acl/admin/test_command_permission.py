@@ -234,7 +234,7 @@ def test_a_refusal_offers_the_rule_that_is_not_in_force(
 
 def test_the_report_page(make_device: Any, make_rule: Any) -> None:
     make_device("lamp")
-    client = browser_of(staff("view_commandpermission"))
+    client = browser_of(staff("view_commandpermission", "view_assertion"))
     page = client.get(LIST + "report/").content.decode()
     assert "No rule is switched on." in page
     assert "No assertions are saved." in page

@@ -11,6 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 
+from devices.api.base import problems
 from devices.database import deadlines, drivers, slots as module
 from devices.database.slots import NoSlotError, Slots, released
 from rpc.wsgi import Body, MachineFastPath
@@ -214,6 +215,9 @@ def test_staff_without_a_slot_read_why(answer: Handled, slots: Slots) -> None:
     slots._free.put(taken)
     assert "Too much is going on at once" in page
     assert 'id="site-name"' in page
+    assert "sends it once more" not in page
+    asked = RequestFactory().post("/admin/")
+    assert b"sends it once more" in problems.unavailable(asked, "503.html").content
 
 
 @pytest.mark.skipif(

@@ -315,8 +315,10 @@ def test_what_is_no_revocation_list_is_said_plainly_and_stays_in_its_field(
     admin_client: Client, anchor: CertificateAuthority
 ) -> None:
     page = url("certificateauthority_load_list", anchor.pk)
+    area = admin_client.get(page).content.decode().partition("<textarea")[2].partition(">")[0]
+    assert "maxlength" not in area  # a browser would cut a long list, and say nothing
     text = admin_client.post(page, {"presented": "not one"}).content.decode()
-    assert "neither DER nor PEM" in text
+    assert "the revocation list is refused: not a revocation list: neither DER nor PEM" in text
     assert "ParseError" not in text
     assert ">\nnot one</textarea>" in text
     key = "-----BEGIN PRIVATE KEY-----"
