@@ -19,7 +19,7 @@ from devices.admin.base.actions import BulkActionsMixin, BulkChange
 from devices.admin.base.filters import LabelledFilter
 from devices.admin.base.history import HistoryMixin, RecordedAdmin
 from devices.admin.base.mixins import CountsDeletedMixin, NoDeletingMixin, ReadOnlyMixin
-from devices.admin.base.pages import own_page
+from devices.admin.base.pages import may_view, own_page
 from devices.admin.base.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
 from devices.models import Device
 from rpc.admin.panels import ending_badge
@@ -182,7 +182,7 @@ class SessionEndingAdmin(HistoryMixin, ReadOnlyMixin):
     def end_now(self, request: HttpRequest, device_id: int) -> HttpResponse:
         """End the session of one device, after a confirmation; a device that may comes back."""
         device = get_object_or_404(Device, pk=device_id, kind=Device.Kind.DEVICE)
-        may: bool = request.user.has_perm("rpc.end_session")
+        may = request.user.has_perm("rpc.end_session") and may_view(request, Device)
         if not may or not can_be_ended(device.identifier):
             raise PermissionDenied
         page = reverse("admin:devices_device_change", args=[device.pk])

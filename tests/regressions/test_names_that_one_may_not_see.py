@@ -254,6 +254,26 @@ def test_a_new_rule_is_not_held_against_rules_that_one_may_not_see(make_device: 
         assert bool(made.data["findings"]) is told
 
 
+@pytest.mark.parametrize(
+    ("page", "needs"),
+    [
+        ("devices/device/{}/issue-key/", ["add_presharedkey"]),
+        ("devices/device/{}/rotate-keys/", ["add_presharedkey", "change_presharedkey"]),
+        ("devices/device/{}/revoke_credentials/", ["change_presharedkey", "change_certificate"]),
+        ("rpc/sessionending/end/{}/", ["end_session"]),
+    ],
+)
+def test_no_page_of_a_device_names_one_that_may_not_be_seen(
+    make_device: Any, monkeypatch: pytest.MonkeyPatch, page: str, needs: list[str]
+) -> None:
+    monkeypatch.setattr("rpc.admin.rtio.can_be_ended", lambda _identifier: True)
+    address = f"/admin/{page.format(make_device('lamp').pk)}"
+    for held, status in (([], 403), (["view_device"], 200)):
+        assert (
+            browser_of(staff(*needs, *held, name=f"kim {held}")).get(address).status_code == status
+        )
+
+
 def test_the_report_on_rules_says_nothing_of_assertions_that_one_may_not_see() -> None:
     Assertion.objects.create(text="lamp may /v1/Light.On everyone")
     CommandSet.objects.create(name="reading").patterns.create(pattern="/v1/Light.Read")

@@ -141,7 +141,7 @@ class IssueKeyMixin(OwnPagesMixin):
             return redirect("admin:devices_device_issue_key", obj.pk)
         return super().response_add(request, obj, post_url_continue)
 
-    @own_page("<int:object_id>/issue-key/")
+    @own_page("<int:object_id>/issue-key/", needs="view")
     @recently_authenticated
     def issue_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a key, or register a known secret; a generated one is shown on this answer only."""
@@ -177,7 +177,7 @@ class IssueKeyMixin(OwnPagesMixin):
             messages.warning(request, _("It is weak. %(why)s") % {"why": warning})
         return redirect("admin:devices_device_change", device.pk)
 
-    @own_page("<int:object_id>/rotate-keys/")
+    @own_page("<int:object_id>/rotate-keys/", needs="view")
     @recently_authenticated
     def rotate_keys(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a new key and let the old ones end; the new secret is shown on this answer only."""
