@@ -21,6 +21,9 @@ def main() -> None:
         for stream in filter(None, (sys.stdout, sys.stderr)):  # else Python tries once more
             os.dup2(nowhere, stream.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except KeyboardInterrupt:  # while modules are loaded, or in a command of Django
+        sys.stderr.write("interrupted\n")
+        sys.exit(128 + signal.SIGINT)
 
 
 def fill_streams() -> None:

@@ -89,3 +89,16 @@ def test_nothing_takes_the_place_of_a_stream_that_is_closed() -> None:
     code = "import manage, os; manage.fill_streams(); [os.fstat(number) for number in range(3)]"
     words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
     assert subprocess.run(words, cwd=PROJECT, check=False).returncode == 0
+
+
+def test_an_interrupt_is_told_in_a_line_also_before_the_command_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(manage, "_run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        manage.main()
+    assert ended.value.code == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "interrupted\n"
