@@ -12,12 +12,14 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from django.db import Error, connection
 
 MAX_REST = 60.0  # seconds that a host which fails is left alone
+MAX_NAMES = 400  # looked up at once, a thread each: slow name servers hold up no other host
 PAUSE = 1.0  # seconds after which a thread goes on that failed, or found nothing to do
 
 Attempt = TypeVar("Attempt")
@@ -140,13 +142,10 @@ class Worker(BackgroundThread, Generic[Attempt]):
             self._loads[self.host_of(attempt)].note(failed=self.has_failed(attempt))
         return finished
 
-    def new_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop that the connections are to live in."""
-        return asyncio.new_event_loop()
-
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            self._loop = self.new_loop()
+            self._loop = asyncio.new_event_loop()
+            self._loop.set_default_executor(ThreadPoolExecutor(MAX_NAMES))
             self._connections = threading.Thread(
                 target=self._loop.run_forever, name=f"{self.name}-connections", daemon=True
             )

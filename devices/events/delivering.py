@@ -8,7 +8,6 @@ Failures are retried for three days, at growing intervals; then the webhook is s
 (docs/events.md)
 """
 
-import asyncio
 import base64
 import hmac
 import json
@@ -17,7 +16,6 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -33,7 +31,6 @@ from devices.events import expiring, outgoing, stream
 from devices.events.models import (
     GIVE_UP_AFTER,
     MAX_ANSWER,
-    MAX_WEBHOOKS,
     Delivery,
     DeliveryState,
     Event,
@@ -268,12 +265,6 @@ class Deliverer(attempts.Worker[Attempt]):
             log.exception("an attempt to call a webhook failed")
             attempt.answer = Answer(None, "an unexpected failure; see the log")
         self._done.put(attempt)
-
-    def new_loop(self) -> asyncio.AbstractEventLoop:
-        """Have names resolved in threads: one for each webhook, or slow ones hold up others."""
-        loop = super().new_loop()
-        loop.set_default_executor(ThreadPoolExecutor(MAX_WEBHOOKS * MAX_PER_WEBHOOK))
-        return loop
 
     def close(self) -> None:
         """Let running attempts end and write down what came of them, as a command does."""

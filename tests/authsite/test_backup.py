@@ -297,6 +297,19 @@ def test_a_server_that_ends_while_tables_are_dropped_may_have_dropped_them(
     assert f"{name} may be empty now: restore again" in refused.stderr
 
 
+@pytest.mark.skipif(not POSTGRES, reason="a file is replaced at once")
+def test_who_interrupts_is_told_that_the_old_rows_may_be_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_words: Any, **_options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("authsite.management.commands.restore.restore", interrupted)
+    with pytest.raises(CommandError, match="interrupted"):
+        call_command("restore", "file", "--replace", "name")
+    assert capsys.readouterr().err == "name may be empty now: restore again.\n"
+
+
 @pytest.mark.skipif(not POSTGRES, reason="PostgreSQL's programs")
 @pytest.mark.django_db
 def test_no_pooler_is_left_with_what_postgresql_s_programs_set(

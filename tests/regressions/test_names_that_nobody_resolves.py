@@ -3,14 +3,17 @@
 A public report of this kind: https://github.com/PostHog/posthog/pull/67238.
 """
 
+import asyncio
 import socket
 import threading
+from concurrent.futures import wait
 from typing import Any
 
 import psycopg
 import pytest
 
 from devices.database.postgresql import names
+from rpc.rtio.session_ending import MAX_PER_SERVER, SessionEnder
 
 pytestmark = pytest.mark.once(on="postgres")
 
@@ -92,3 +95,30 @@ def test_what_has_no_name_is_left_alone(parameters: dict[str, Any]) -> None:
 def test_without_any_address_the_name_is_said(resolver: dict[str, list[str]]) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"'db.example' is not known: .*not known"):
         names.with_addresses(NAMED)
+
+
+def test_a_name_that_hangs_holds_up_no_attempt_at_another_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An event loop looks up six names at once on two cores, and RTIO servers wait in one loop."""
+    is_over = threading.Event()
+
+    def getaddrinfo(name: str, *_: Any, **__: Any) -> list[Any]:
+        if name == "hanging.example":
+            is_over.wait(10)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    worker = SessionEnder()
+    loop = worker._event_loop()
+    hanging = [
+        asyncio.run_coroutine_threadsafe(loop.getaddrinfo("hanging.example", 1), loop)
+        for _ in range(MAX_PER_SERVER)
+    ]
+    try:
+        other = asyncio.run_coroutine_threadsafe(loop.getaddrinfo("rtio.example", 1), loop)
+        assert other.result(2) == []
+    finally:
+        is_over.set()
+        wait(hanging)
+        worker.end_loop()

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import connection
 
 from acl.engine.decisions import decide
 from authsite.operations.backup import (
@@ -42,6 +43,10 @@ class Command(RegistryCommand):
             manifest = restore(file.absolute(), replace=replace)
         except (BackupError, FileRefused) as error:
             raise CommandError(str(error), returncode=1) from error
+        except (KeyboardInterrupt, SystemExit):
+            if replace and connection.vendor == "postgresql":
+                self.stderr.write(f"{replace} may be empty now: restore again.")
+            raise
         migrations = missing_migrations()
         problems = differences(manifest)
         problems += [
