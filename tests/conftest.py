@@ -42,6 +42,7 @@ ARGON2: dict[str, Any] = {
 
 SESSION_WRITE_SECONDS = middleware.SESSION_WRITE_SECONDS
 
+SUITES = ("sqlite", "postgres", "processes")
 # What `make test` asks of each suite, and a file that one suite has for itself.
 SUITE = re.compile(r"(?P<others>not once or )?once\(on='(?P<name>\w+)'\)")
 OF_ONE_SUITE = re.compile(r"^pytestmark = .*once\(on=", re.MULTILINE)
@@ -58,6 +59,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     text = collection_path.read_text()
     is_left_out = not suite["others"] or OF_ONE_SUITE.search(text)
     return True if is_left_out and f'on="{suite["name"]}"' not in text else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a `once` that names no suite: it would run in both."""
+    for item in items:
+        for marker in item.iter_markers("once"):
+            if marker.kwargs.get("on") not in SUITES:
+                raise pytest.UsageError(f"{item.nodeid}: once(on=…) names one of {SUITES}")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

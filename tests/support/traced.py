@@ -1,4 +1,4 @@
-"""Trace a test for coverage in one suite of `make test`: one takes up to twice the time.
+"""Trace a test for coverage in one suite of `make test COVERAGE=1`: one takes up to twice the time.
 
 Where it is not traced, neither are its fixtures, as they are with pytest-cov's `no_cover`.
 
@@ -20,7 +20,6 @@ from coverage import Coverage
 from tests.support.postgres import SCHEMES
 
 IS_POSTGRES = os.environ.get("DATABASE_URL", "").startswith(SCHEMES)
-SUITES = ("sqlite", "postgres", "processes")
 ON_POSTGRES = "tests/devices/"
 NOWHERE = (
     *("tests/benchmarks/", "tests/contract/", "tests/e2e/", "tests/regressions/"),
@@ -36,11 +35,8 @@ IN_BOTH = ("tests/devices/database/", "tests/authsite/operations/", "tests/auths
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what the other suite traces; a `once` that names no suite would run in both."""
+    """Mark what the other suite traces."""
     for item in items:
-        for marker in item.iter_markers("once"):
-            if marker.kwargs.get("on") not in SUITES:
-                raise pytest.UsageError(f"{item.nodeid}: once(on=…) names one of {SUITES}")
         node = item.nodeid
         if node.startswith(NOWHERE):
             item.stash[UNTRACED] = True
