@@ -12,10 +12,8 @@ from rest_framework.response import Response
 
 from acl import as_code, documents
 from acl.api.questions import ConsequencesSerializer
-from devices.api.base import problems
 from devices.api.base.permissions import grant_of
 from devices.api.base.serializers import CharField, ChoiceField, ListField, Serializer
-from devices.api.base.versions import entity_tags, matches
 from devices.api.base.views import ApiView
 from devices.database.statements import one_state
 
@@ -98,14 +96,8 @@ class PermissionsDocumentView(ApiView):
         With `validate_only=true` it is a plan: the difference, and what it would turn.
         """
         self._ask_for_all()
-        header = request.headers.get("If-Match")
-        if header is None:
-            raise problems.PreconditionRequired
-        if entity_tags(header) is None:
-            raise problems.HeaderError("If-Match", _("Write the ETag of the document, in quotes."))
         with as_code.locked():
-            if not matches(header, _tag(as_code.export_document())):
-                raise problems.Stale
+            self.check_precondition(_tag(as_code.export_document()), is_needed=True)
             try:
                 # Whether broken assertions are accepted, is asked around this view.
                 imported = as_code.import_document(request.data, is_watched=True)

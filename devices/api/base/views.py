@@ -98,6 +98,7 @@ class ApiView(APIView):
     recorded: ClassVar[frozenset[str]] = frozenset()  # operations that are never only tried
     names_row = False  # whether a body names a row that there may not be; an address, by its `{id}`
     changing = False  # whether this request runs in a transaction of its own
+    is_compared = False  # whether its If-Match was
 
     @property
     def operation(self) -> str:
@@ -190,6 +191,27 @@ class ApiView(APIView):
             for permission in permissions or self.needed_permissions() or ():
                 grant.count_use(permission, rows)
 
+    def check_precondition(self, version: str, *, is_needed: bool) -> None:
+        """Refuse to change what is not as the client knows it (`If-Match`)."""
+        header = self.request.headers.get("If-Match")
+        if header is None:
+            if is_needed:
+                raise problems.PreconditionRequired
+            return
+        if entity_tags(header) is None:
+            raise problems.HeaderError(
+                "If-Match", _("Write the ETag of what is changed, in its quotes.")
+            )
+        if not matches(header, version):
+            raise problems.Stale
+        self.is_compared = True
+
+    def _check_heeded(self) -> None:
+        """Refuse an If-Match that nothing was compared with; `*` asks for no version (RFC 9110)."""
+        if not (self.is_compared or matches(self.request.headers.get("If-Match", "*"), "")):
+            text = _("What is changed here has no ETag: leave it out.")
+            raise problems.HeaderError("If-Match", text)
+
     def check_reached(self, model: type[Model], keys: Iterable[int]) -> None:
         """Raise PermissionDenied where rows are beyond what the token reaches, as they are now."""
         if grant_of(self.request) is not None:
@@ -251,6 +273,7 @@ class ApiView(APIView):
             with transaction.atomic(), self.because():
                 watches = [watch() for watch in WATCHES] if self.asks_guards else []
                 response = handler(request, *args, **kw)
+                self._check_heeded()
                 is_done = is_success(response.status_code)
                 consequences = [compare() for compare in watches] if is_done else []
                 if validate_only:
@@ -366,23 +389,13 @@ class RegistryViewSet(ApiView, GenericViewSet):
             return row
         hold(type(row), [row.pk], changes=changes)
         row = super().get_object()
-        self._check_precondition(row)
+        is_needed = self.operation in {"partial_update", "destroy"}
+        self.check_precondition(self.version(row), is_needed=is_needed)
         return row
 
     def version(self, row: Model) -> str:
         meta = getattr(self.get_serializer_class(), "Meta", None)
         return version_of(row, getattr(meta, "versioned_with", ()))
-
-    def _check_precondition(self, row: Model) -> None:
-        header = self.request.headers.get("If-Match")
-        if header is None:
-            if self.operation in {"partial_update", "destroy"}:
-                raise problems.PreconditionRequired
-            return
-        if entity_tags(header) is None:
-            raise problems.HeaderError("If-Match", _("Write the ETag of the row, in its quotes."))
-        if not matches(header, self.version(row)):
-            raise problems.Stale
 
     def row_response(self, row: Model, status: int = HTTPStatus.OK, **more: Any) -> Response:
         """Answer with a row as it is now, its ETag, and what else there is to say."""

@@ -296,6 +296,7 @@ STALE: list[tuple[str | None, int]] = [
     ("{etag}", 200),
     ('"other", {etag}', 200),
     ("*", 200),
+    ("{etag}, *", 400),  # it would ask for nothing (RFC 9110, 13.1.1)
 ]
 
 
@@ -309,6 +310,24 @@ def test_changes_only_what_the_client_knows(
     answer = api.patch(path, {"name": "new"}, format="json", headers=headers)
     assert answer.status_code == status
     assert Device.objects.get().name == ("new" if status == 200 else "")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("devices", {"identifier": "new"}),
+        ("devices/bulk-create", {"devices": [{"identifier": "new"}]}),
+        ("jobs/delete-devices", {"identifier_prefix": "lamp", "expected": 1}),
+    ],
+)
+def test_takes_no_version_that_it_would_not_heed(
+    api: APIClient, make_device: Any, path: str, body: Any
+) -> None:
+    make_device("lamp")
+    answer = api.post(f"/api/v1/{path}", body, format="json", headers={"If-Match": '"x"'})
+    assert answer.status_code == 400
+    assert "has no ETag" in answer.json()["errors"][0]["detail"]
+    assert Device.objects.count() == 1
 
 
 def test_takes_no_body_that_it_would_not_heed(api: APIClient, make_device: Any) -> None:
