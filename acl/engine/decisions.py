@@ -286,7 +286,8 @@ CONTEXT_AND_RULES = Statement(
 # Planners with statistics know tricks that would read the whole table: given three lists, SQLite
 # looks up the sources alone, and it fills a Bloom filter where conditions stand beside the
 # look-up; PostgreSQL joins by hashing. LIMIT -1 and OFFSET 0 are the fences that they respect.
-# What no rule is about at all is dropped before its combinations are looked up.
+# What no rule is about at all is dropped before its combinations are looked up, patterns first: of
+# those that could match a command few are in any rule.
 RULES = Statement(
     {
         "sqlite": """
@@ -294,15 +295,17 @@ RULES = Statement(
       FROM (
         SELECT r.key AS nth, p.*
           FROM json_each(%s) r
-               CROSS JOIN json_each(r.value, '$.sources') s
-               CROSS JOIN json_each(r.value, '$.destinations') d
                CROSS JOIN json_each(r.value, '$.commands') c
-               CROSS JOIN acl_commandpermission p INDEXED BY acl_permission_lookup
-         WHERE EXISTS (SELECT 1 FROM acl_commandpermission INDEXED BY acl_permission_lookup
-                        WHERE source_key = s.value)
-           AND EXISTS (SELECT 1 FROM acl_commandpermission INDEXED BY acl_permission_lookup
-                        WHERE source_key = s.value AND destination_key = d.value)
-           AND source_key = s.value AND destination_key = d.value AND command_key = c.value
+               CROSS JOIN json_each(r.value, '$.destinations') d
+               CROSS JOIN json_each(r.value, '$.sources') s
+               CROSS JOIN acl_commandpermission p INDEXED BY acl_permission_by_command_full
+         WHERE EXISTS (SELECT 1
+                         FROM acl_commandpermission INDEXED BY acl_permission_by_command_full
+                        WHERE command_key = c.value)
+           AND EXISTS (SELECT 1
+                         FROM acl_commandpermission INDEXED BY acl_permission_by_command_full
+                        WHERE command_key = c.value AND destination_key = d.value)
+           AND command_key = c.value AND destination_key = d.value AND source_key = s.value
          LIMIT -1
       )
      WHERE enabled AND (valid_from IS NULL OR valid_from <= %s)
