@@ -25,12 +25,12 @@ FIELDS = {"Device": "last_seen", "PreSharedKey": "last_used", "Certificate": "la
 # the number of rows: a query of Django's has a placeholder for each, and costs four times as much.
 # One statement without BEGIN and COMMIT: they would be three round trips more, and a thread that
 # watches over the commit.
-WRITE = """UPDATE {table} SET {field} = %s
- WHERE id IN (SELECT id FROM {table}
-               WHERE id {among} AND ({field} IS NULL OR {field} <= %s)
-               ORDER BY id DESC {lock})
-   AND {without_waiting}
-"""
+# Rows that somebody else has locked, perhaps for long, are left for the next time.
+DUE = "SELECT id FROM {table} WHERE id {among} AND ({field} IS NULL OR {field} <= %s)"
+WRITE = (
+    f"UPDATE {{table}} SET {{field}} = %s WHERE id IN ({DUE} ORDER BY id DESC {{lock}}) "  # noqa: S608
+    "AND {without_waiting} RETURNING id"
+)
 
 
 class NewDigest(NamedTuple):
@@ -95,24 +95,31 @@ class LastUsedWorker(WriteBehindWorker[Row, Evidence]):
     def _write_digests(digests: dict[int, NewDigest]) -> None:
         keys = apps.get_model("devices", "PreSharedKey")
         with without_waiting():
+            free = keys.objects.select_for_update(skip_locked=True, no_key=True)
             for key, change in sorted(digests.items(), reverse=True):
-                keys.objects.filter(pk=key, digest=change.old).update(
-                    digest=change.new, pepper=change.pepper
-                )
+                keys.objects.filter(
+                    pk__in=free.filter(pk=key).values("pk"), digest=change.old
+                ).update(digest=change.new, pepper=change.pepper)
 
-    @staticmethod
-    def _write_uses(model: str, moments: dict[int, datetime]) -> None:
+    def _write_uses(self, model: str, moments: dict[int, datetime]) -> None:
         table = apps.get_model("devices", model)
         connection = connections[router.db_for_write(table)]
-        sql = WRITE.format(
-            table=table._meta.db_table,
-            field=FIELDS[model],
-            among=Statement.AMONG[connection.vendor],
-            lock="FOR NO KEY UPDATE" if connection.features.has_select_for_no_key_update else "",
-            without_waiting=WITHOUT_WAITING[connection.vendor],
-        )
+        has_locks = connection.features.has_select_for_no_key_update
+        words = {
+            "table": table._meta.db_table,
+            "field": FIELDS[model],
+            "among": Statement.AMONG[connection.vendor],
+            "lock": "FOR NO KEY UPDATE SKIP LOCKED" if has_locks else "",
+            "without_waiting": WITHOUT_WAITING[connection.vendor],
+        }
         now = max(moments.values())
-        execute(connection, sql, [now, list(moments), now - EVERY], STATEMENT_SECONDS)
+        due = [list(moments), now - EVERY]
+        written = execute(connection, WRITE.format(**words), [now, *due], STATEMENT_SECONDS)
+        if has_locks and len(written) < len(moments):
+            left = execute(connection, DUE.format(**words), due, STATEMENT_SECONDS)
+            with self._lock:
+                for (pk,) in left:
+                    self._collected.setdefault((model, pk), moments[pk])
 
 
 worker = LastUsedWorker()

@@ -174,3 +174,37 @@ def test_writers_of_the_same_rows_never_block_each_other_for_ever(make_device: F
     for thread in threads:
         thread.join()
     assert not failures
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite locks no rows")
+def test_a_row_that_others_have_locked_keeps_no_other_row_waiting(make_device: Factory) -> None:
+    """A transaction that is left open, with a row that it changed, stopped all evidence."""
+    device, locked = make_device(), make_device()
+    key, _ = PreSharedKey.objects.issue(device=locked)
+    worker = last_used.LastUsedWorker()
+    worker.replace_digest(key.pk, old=key.digest, new="made anew", pepper=key.pepper)
+    for one in (device, locked):
+        worker.record_use(Verdict(Outcome.VERIFIED, device=one.pk, key=key.pk), NOW)
+
+    def flush() -> None:
+        try:
+            worker.flush()
+        finally:
+            connection.close()
+
+    def seen_at() -> list[datetime | None]:
+        rows = Device.objects.filter(pk__in=[device.pk, locked.pk]).order_by("pk")
+        return [*rows.values_list("last_seen", flat=True)]
+
+    with transaction.atomic():
+        Device.objects.filter(pk=locked.pk).update(name="changed")
+        PreSharedKey.objects.filter(pk=key.pk).update(label="changed")
+        thread = threading.Thread(target=flush, daemon=True)
+        thread.start()
+        thread.join(5)
+        assert seen_at() == [NOW, None]
+    thread.join()
+    worker.flush()
+    assert seen_at() == [NOW, NOW]
+    assert not worker.waiting()
