@@ -46,17 +46,17 @@ run: $(VENV)/run.stamp ## Serve a demo registry on http://127.0.0.1:17217 (PORT 
 
 # Each suite leaves a core idle part of the time: all run at once, and end at about the same time.
 # What need not run on both databases is marked with the suite that runs it: `once(on="sqlite")`;
-# `processes` has browsers and trial runs of benchmarks.
-# COVERAGE=1 also measures how much of the code they run: that takes up to a fifth longer.
-COVERAGE :=
-PYTEST := $(PY) -m pytest $(if $(COVERAGE),-p tests.support.traced --cov --cov-report= --cov-fail-under=0)
+# `processes` has browsers.
+# FULL=1 also runs each benchmark once, and measures how much of the code is run: a fifth longer.
+export FULL ?=
+PYTEST := $(PY) -m pytest $(if $(FULL),-p tests.support.traced --cov --cov-report= --cov-fail-under=0)
 
 test: browser ## Run every test on SQLite and on PostgreSQL, browser tests included (a quarter of an hour)
 	@echo "Testing on SQLite and on PostgreSQL at once, for about a quarter of an hour; failures are"
 	@echo "shown whole at the end."
 	@$(PY) -m tests.support.suites sqlite="$(MAKE) test-sqlite" postgres="$(MAKE) test-postgres" \
 		processes="$(MAKE) test-processes"
-ifdef COVERAGE
+ifneq ($(FULL),)
 	@$(BIN)/coverage combine --quiet .coverage.sqlite .coverage.postgres
 	@$(BIN)/coverage report
 endif

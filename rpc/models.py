@@ -93,9 +93,10 @@ ALLOWING = frozenset(
 )
 
 
-def reasons() -> list[tuple[str, Any]]:
-    """Return every reason as a choice; all but the ALLOWING ones refuse."""
-    return [*Outcome.choices, *Reason.choices, *CallReason.choices]
+@cache
+def reasons() -> dict[str, Any]:
+    """Return every reason with its text, as choices; all but the ALLOWING ones refuse."""
+    return dict([*Outcome.choices, *Reason.choices, *CallReason.choices])
 
 
 class CallKey(NamedTuple):
@@ -423,13 +424,14 @@ class CallRecord(models.Model):
 
     def __str__(self) -> str:
         asked = " ".join(filter(None, (self.subject, self.command, self.destination)))
-        reason = self.get_reason_display()
+        reason = reasons().get(self.reason, self.reason)
         return f"{self.bucket:%Y-%m-%d %H:%M} UTC {asked}: {reason} × {self.count}"
 
     @property
     def why(self) -> str:
         """The reason in words, for staff: whom it is about, and whether the row is many."""
-        text = str(self.get_reason_display())
+        # Django's `get_reason_display` translates the texts of all reasons, for each row of a page.
+        text = str(reasons().get(self.reason, self.reason))
         if self.question == Question.CALLER:
             text = gettext("the caller was not let in: %(reason)s") % {"reason": text}
         return gettext("%(reason)s (others)") % {"reason": text} if self.others else text

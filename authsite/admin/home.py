@@ -226,7 +226,7 @@ def _rises(counted: Counts) -> Iterator[Attention]:
             CallRecord,
             Tone.SOON,
             now[reason],
-            _("Refused calls rose: %(reason)s") % {"reason": dict(reasons()).get(reason, reason)},
+            _("Refused calls rose: %(reason)s") % {"reason": reasons().get(reason, reason)},
             _("%(now)d in the last 24 hours, %(before)d in the 24 hours before.")
             % {"now": now[reason], "before": before[reason]},
             {"reason": reason, "bucket__gte": first.isoformat()},
@@ -248,7 +248,7 @@ def calls(counted: Counts) -> dict[str, Any]:
     allowed, refused = sum(hour.allowed for hour in hours), by_hour.total()
     listed = {"outcome__exact": CallOutcome.REFUSED.value}
     since = {**listed, "bucket__gte": first.isoformat()}
-    labels = dict(reasons())
+    labels = reasons()
     callers = sorted(CallRecord.objects.callers(), key=attrgetter("last"), reverse=True)
     return {
         "refused": refused,

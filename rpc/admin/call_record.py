@@ -113,7 +113,7 @@ class ReasonFilter(admin.SimpleListFilter):
         newest = CallRecord.objects.refused().order_by("-bucket", "-pk")
         seen = set(newest.values_list("reason", flat=True)[:MAX_LOOKED_AT])
         seen |= {*ALLOWING, self.value() or ""}
-        return [(value, label) for value, label in reasons() if value in seen]
+        return [(value, label) for value, label in reasons().items() if value in seen]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[CallRecord]:
         """Keep the rows of the choice; what it says of the outcome lets an index find them."""

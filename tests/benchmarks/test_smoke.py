@@ -21,6 +21,7 @@ from tests.support.postgres import SCHEMES
 from tests.support.servers import migrated
 
 pytestmark = [pytest.mark.e2e, pytest.mark.once(on="processes")]
+trial = pytest.mark.skipif(not os.environ.get("FULL"), reason="a trial run; FULL=1 makes it")
 
 PATIENCE = 300  # seconds
 TINY = ["--rounds", "1", "--seconds", "0.2"]
@@ -67,6 +68,7 @@ def cells(printed: str, first: str) -> list[list[str]]:
     return [row for row in rows if row[0] == first]
 
 
+@trial
 def test_compare_measures_everyone() -> None:
     printed = run("compare", "--devices", "300", "--only", *CONTENDERS, "--settle", "0.1", *TINY)
 
@@ -77,6 +79,7 @@ def test_compare_measures_everyone() -> None:
 
 
 @pytest.mark.slow
+@trial
 def test_each_target_is_reached_or_not() -> None:
     words = ("--devices", "300", "--long", "1", "--fleet", "250", "--slow", "3", "--only", "SQLite")
     printed = run("targets", *words, "--settle", "0.1", *TINY)
@@ -104,6 +107,7 @@ def test_a_target_is_reached_or_not_by_what_was_measured() -> None:
     assert [target.is_reached for target in targets.rates(results)] == [False, True]
 
 
+@trial
 def test_a_small_fleet_is_admitted_at_once() -> None:
     printed = run(
         "rtio_storm",
@@ -115,12 +119,14 @@ def test_a_small_fleet_is_admitted_at_once() -> None:
     assert "VERIFICATION_FAILED" in beside
 
 
+@trial
 def test_growth_measures_cost_by_size() -> None:
     printed = run("growth", "--sizes", "50,100", "--only", "SQLite", *TINY)
 
     assert len(cells(printed, "SQLite")) == 2
 
 
+@trial
 def test_endurance_looks_at_a_server_from_time_to_time() -> None:
     printed = run("endurance", "--seconds", "1.2", "--devices", "100", "--only", "SQLite")
 
@@ -131,6 +137,7 @@ def test_endurance_looks_at_a_server_from_time_to_time() -> None:
     assert len(others) == 12
 
 
+@trial
 def test_storm_measures_every_storm() -> None:
     printed = run("storm", "--seconds", "1", "--stormers", "4")
 
@@ -138,6 +145,7 @@ def test_storm_measures_every_storm() -> None:
     assert printed.count("generated p50 ") == 3
 
 
+@trial
 def test_timing_compares_every_kind_of_device() -> None:
     printed = run("timing", "--hashed", "2", "--throttled", "4")
 
@@ -145,6 +153,7 @@ def test_timing_compares_every_kind_of_device() -> None:
     assert cells(printed, "chosen secret")[0][-1].endswith(")")
 
 
+@trial
 def test_decisions_are_made_by_all_engines() -> None:
     small = {"DECISIONS_DEVICES": "2000", "DECISIONS_QUESTIONS": "100"}
     printed = run("decisions", "--only", "SQLite", "--sizes", "20", "--peers", "5", **small)
@@ -153,10 +162,12 @@ def test_decisions_are_made_by_all_engines() -> None:
         assert len(cells(printed, engine)) == 1
 
 
+@trial
 def test_certificates_are_checked() -> None:
     assert "pinned" in run("certificates", "--rounds", "1", "--rsa", "2048")
 
 
+@trial
 def test_pages_of_the_admin_are_asked() -> None:
     path = "/admin/devices/device/"
     printed = run("admin_pages", "--devices", "300", "--times", "1", path)
@@ -165,6 +176,7 @@ def test_pages_of_the_admin_are_asked() -> None:
     assert float(measured[-2]) > 0
 
 
+@trial
 def test_lists_of_the_api_are_asked_and_devices_are_made_in_bulk() -> None:
     printed = run(
         "management_api", "--devices", "300", "--times", "1", "--bulk", "1000", "--stream"
@@ -174,6 +186,7 @@ def test_lists_of_the_api_are_asked_and_devices_are_made_in_bulk() -> None:
     assert "1,300 devices as one stream" in printed
 
 
+@trial
 def test_files_are_imported_and_exported() -> None:
     printed = run("transfer", "--imported", "50", "--exported", "60")
 
@@ -246,6 +259,7 @@ def cpu_of(contender: Contender, asked: Registry, question: str) -> float:
         return median(measured(server, asked, question, 0.7)["server"] for _ in range(3))
 
 
+@trial
 def test_events_reach_who_waits_and_verifications_go_on() -> None:
     printed = run("events", "--rounds", "1", "--seconds", "0.5")
     assert cells(printed, "a client that waits")

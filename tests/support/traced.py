@@ -1,4 +1,4 @@
-"""Trace a test for coverage in one suite of `make test COVERAGE=1`: one takes up to twice the time.
+"""Trace a test for coverage in one suite of `make test FULL=1`: one takes up to twice the time.
 
 Where it is not traced, neither are its fixtures, as they are with pytest-cov's `no_cover`.
 
