@@ -46,6 +46,9 @@ def test_what_both_changed_is_asked_about(admin_client: Client, lee: User) -> No
     assert "Somebody changed this to" in answer.content.decode()
     lee.refresh_from_db()
     assert lee.first_name == "Leslie"
+    admin_client.post(address, inputs(answer))  # once it was said
+    lee.refresh_from_db()
+    assert lee.first_name == "Lee"
 
 
 def test_a_permission_that_was_withdrawn_meanwhile_stays_withdrawn(

@@ -11,6 +11,7 @@ from django.test import Client
 
 from acl.models import Assertion, CommandSet
 from tests.support.forms import inputs
+from tests.support.rules import make_rule
 
 TOLD = "others changed this; their change stands"
 
@@ -86,3 +87,25 @@ def test_narrowed_assertion_stays_narrow(admin_client: Client, make_device: Any)
     admin_client.post(page, sent | {"note": "late"})
     row.refresh_from_db()
     assert (row.text, row.note) == ("nobody may /v1/Sys.*", "late")
+
+
+def test_what_was_filled_in_is_not_taken_for_what_others_did(
+    admin_client: Client, make_device: Any, make_group: Any
+) -> None:
+    """A form that came back for another fault dropped an end that was typed, as others' change."""
+    rule = make_rule(make_device("lamp"), "everyone", "/v1/X")
+    address = f"/admin/acl/commandpermission/{rule.pk}/change/"
+    ends = {"valid_until_0": "2099-01-01", "valid_until_1": "00:00"}
+    wrong = inputs(admin_client.get(address)) | ends | {"pattern": "has spaces"}
+    sent = inputs(admin_client.post(address, wrong)) | {"pattern": "/v1/X"}
+    page = admin_client.post(address, sent, follow=True)
+    assert "others changed this" not in page.content.decode()
+    rule.refresh_from_db()
+    assert rule.valid_until is not None
+
+    device, yard = make_device("valve"), make_group("yard")
+    address = f"/admin/devices/device/{device.pk}/change/?edit=1"
+    wrong = inputs(admin_client.get(address)) | {"groups": [yard.pk], "attributes": "{"}
+    sent = inputs(admin_client.post(address, wrong)) | {"attributes": "{}"}
+    admin_client.post(address, sent)
+    assert list(device.groups.all()) == [yard]

@@ -103,18 +103,43 @@ FIELDS: "dict[type[models.Field[Any, Any]], dict[str, Any]]" = {
 }
 
 
+class CurrentField(forms.BoundField):
+    """A field of a `CurrentForm`.
+
+    With what is typed it sends what it held when it was first shown, also where its form comes
+    back for another fault: Django then takes what was typed for that, of a field in several parts
+    and of one that held nothing. Where others changed it, it sends what they made of it, once that
+    was said.
+    """
+
+    form: "CurrentForm"
+
+    def as_widget(self, widget: Any = None, attrs: Any = None, only_initial: bool = False) -> Any:
+        if not (only_initial and self.form.is_bound):
+            return super().as_widget(widget, attrs, only_initial)
+        if self.name in self.form.told:
+            held = self.field.prepare_value(self.initial)
+        else:
+            held = widget.value_from_datadict(self.form.data, {}, self.html_initial_name)
+        attrs = {**(attrs or {}), "id": self.html_initial_id}
+        return widget.render(self.html_initial_name, held, attrs, self.form.renderer)
+
+
 class CurrentForm(forms.ModelForm):
     """A form that does not overwrite what others changed while it was open.
 
     It sends along what its fields held when it was shown. A field that only others changed
-    since then keeps their value and is among `kept`; one that both changed is an error.
+    since then keeps their value and is among `kept`; one that both changed is an error, and is
+    among `told`: sent once more, it is saved.
     """
 
+    bound_field_class = CurrentField
     kept: list[str]
+    told: set[str]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.kept = []
+        self.kept, self.told = [], set()
         begins = self.add_initial_prefix("")
         compares = self.instance.pk is not None and (
             not self.is_bound or any(name.startswith(begins) for name in self.data)
@@ -145,11 +170,12 @@ class CurrentForm(forms.ModelForm):
                 cleaned[name] = self._current(name)
                 self.kept.append(str(self.fields[name].label or name))
             elif self.fields[name].has_changed(self[name].initial, self[name].data):
+                self.told.add(name)
                 self.add_error(
                     name,
                     _(
-                        "Somebody changed this to “%(value)s” while the form lay open. Load the "
-                        "page again before you change it."
+                        "Somebody changed this to “%(value)s” while the form lay open. Send the "
+                        "form again to put yours in its place."
                     )
                     % {"value": self._shown(name)},
                 )
