@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
@@ -37,6 +37,7 @@ Headers = list[tuple[str, str]]
 Answer = tuple[int, Headers, bytes]
 
 MAX_WAITING = 512  # threads beside those with a slot, made as they are needed
+MAX_LONG_BODIES = MAX_WAITING // 2  # received at once: however slowly, others find a thread
 MAX_READ_AHEAD = 32 * 1024  # bytes of a body: of each of CONNECTIONS senders who then stop
 FIXED: Mapping[str, Any] = {
     "SCRIPT_NAME": "",
@@ -67,6 +68,7 @@ class LoopApplication:
         self._threads = ThreadPoolExecutor(
             settings.THREADS + MAX_WAITING, thread_name_prefix="request"
         )
+        self._long_bodies = asyncio.Semaphore(MAX_LONG_BODIES)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -86,7 +88,8 @@ class LoopApplication:
         if rest is not None:
             environ["wsgi.input"] = rest
         client = Client(scope, receive, send, loop)
-        answer = await loop.run_in_executor(self._threads, self._in_thread, environ, client)
+        async with nullcontext() if is_whole else self._long_bodies:
+            answer = await loop.run_in_executor(self._threads, self._in_thread, environ, client)
         if answer is not None:
             status, headers, content = answer
             if rest is not None and not rest.is_read:  # the server closes the connection: say so

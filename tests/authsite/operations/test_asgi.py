@@ -180,3 +180,38 @@ def test_a_stream_is_sent_to_its_end() -> None:
         True,
         False,
     ]
+
+
+def test_bodies_that_come_slowly_leave_threads_for_other_requests(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """CWE-400: some thousand senders of long bodies stopped `/livez` and every page."""
+    settings.THREADS, slow = 1, 3
+    monkeypatch.setattr(asgi, "MAX_WAITING", 1)
+    monkeypatch.setattr(asgi, "MAX_LONG_BODIES", 1)
+
+    def handle(environ: Any, start_response: Any) -> list[bytes]:
+        environ["wsgi.input"].read(1)
+        start_response("200 OK", [])
+        return [b"done"]
+
+    async def asked() -> None:
+        application = LoopApplication(handle, {}, {})  # type: ignore[arg-type]
+        long, more = scope((b"content-length", b"99999")), asyncio.Event()
+
+        async def receive() -> Any:
+            await more.wait()
+            return {"type": "http.request", "body": b"x" * 99999, "more_body": False}
+
+        senders = [Connection() for _ in range(slow)]
+        sending = [
+            asyncio.create_task(application(long, receive, sender.send)) for sender in senders
+        ]
+        await asyncio.sleep(0)
+        other = Connection()
+        await asyncio.wait_for(application(scope(), other.receive, other.send), 2)
+        more.set()
+        await asyncio.gather(*sending)
+        assert [one.body for one in (other, *senders)] == [b"done"] * (slow + 1)
+
+    asyncio.run(asked())
