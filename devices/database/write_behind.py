@@ -25,6 +25,7 @@ from devices.database.outages import OutageLog
 RUN = 250  # entries that are sorted at once, while requests wait for the interpreter
 PAUSE = 0.002  # seconds between two of them
 WAL_WAIT = 100  # milliseconds that a truncation waits for readers
+MAX_WAL_PAGES = 25_000  # of SQLite's log, some 100 MB; who keeps it from beginning again is told
 STATEMENT_SECONDS = 30.0  # after which the connection of a database that stands still is given up
 READ_ONLY = "25006"  # SQLSTATE of a server that became, or still is, a standby
 
@@ -234,3 +235,10 @@ def truncate_wal(connection: BaseDatabaseWrapper) -> None:
     with suppress(Error), connection.cursor() as cursor:
         cursor.execute(f"PRAGMA busy_timeout = {WAL_WAIT}")  # other writers wait meanwhile
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        is_busy, pages, _copied = cursor.fetchone()
+        if is_busy and pages > MAX_WAL_PAGES:
+            log.warning(
+                "the write-ahead log of SQLite has %d pages and cannot begin again: some program "
+                "reads the database in one transaction for long, which must end",
+                pages,
+            )

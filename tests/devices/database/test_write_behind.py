@@ -196,10 +196,15 @@ def test_a_log_that_nobody_reads_begins_anew(log: tuple[DatabaseWrapper, Path]) 
     assert file.stat().st_size == 0
 
 
+@pytest.mark.parametrize("most", [0, 1000])
 def test_a_log_that_is_read_stays_and_keeps_nobody_waiting(
+    most: int,
     log: tuple[DatabaseWrapper, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     connection, file = log
+    monkeypatch.setattr(write_behind, "MAX_WAL_PAGES", most)
     with closing(sqlite3.connect(file.parent / "registry.sqlite3")) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM numbers").fetchone()
@@ -207,3 +212,4 @@ def test_a_log_that_is_read_stays_and_keeps_nobody_waiting(
         truncate_wal(connection)
         assert time.monotonic() - began < 1
     assert file.stat().st_size > 0
+    assert ("cannot begin again" in caplog.text) == (most == 0)  # and else grew without a word
