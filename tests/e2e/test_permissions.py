@@ -30,11 +30,12 @@ def test_a_rule_is_added_and_read_as_a_sentence(open_page: OpenPage) -> None:
     page.locator("#id_destination_kind").get_by_label("One device").check()
     choose(page, "destination_device", CLOUD)
     page.locator("#id_pattern").fill("/v1/Read.*")
-    save(page)
+    button = page.get_by_role("button", name="Save", exact=True)
+    button.evaluate("one => { one.click(); setTimeout(() => one.click()); }")  # that counts once
 
     said = f"No one may send /v1/Read.* to {CLOUD}"
     expect(page.locator(".messagelist .success")).to_contain_text(said)
-    row = page.locator("#result_list tbody tr").first
+    row = page.locator("#result_list tbody tr", has_text=said)
     expect(row.locator(".field-says")).to_have_text(said)
     expect(row.locator(".field-state")).to_have_text("In force")
     row.get_by_role("link", name=CLOUD).click()

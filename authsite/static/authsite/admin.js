@@ -249,6 +249,20 @@ function goToError() {
     document.querySelector("#content form [aria-invalid=true]:not([type=hidden])")?.focus();
 }
 
+// A second press on a button, while the first is being answered, would add a second row.
+const ANSWERED_WITHIN = 5000; // milliseconds; a page stays where its form brings a file
+function sendOnce(event) {
+    const form = event.target;
+    if (event.defaultPrevented || !form.matches("[method=post]")) {
+        return;
+    }
+    if (form.dataset.sent) {
+        event.preventDefault();
+    }
+    form.dataset.sent = "yes";
+    setTimeout(() => delete form.dataset.sent, ANSWERED_WITHIN);
+}
+
 markMoments();
 sayTimeZone(localiseMoments() + localiseFields());
 labelCells();
@@ -261,6 +275,7 @@ window.addEventListener("load", () => {
     nameDrawnFields();
     window.django?.jQuery?.(nameDrawnFields);
 });
+document.addEventListener("submit", sendOnce);
 document.addEventListener("formset:added", nameDrawnFields);
 document.addEventListener("focusin", nameOpenedSearch);
 document.addEventListener("mouseover", tellWhatIsCut);
