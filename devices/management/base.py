@@ -41,6 +41,7 @@ CHANGED_MEANWHILE = "others changed the same at this moment; nothing was changed
 DELETED_MEANWHILE = "others deleted at this moment what this is about; nothing was changed"
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+MAX_TEXT = 64 * 1024 * 1024  # bytes of a document
 MAX_SECONDS = 10**8  # some years: longer than anybody waits, and as long as a timer can
 NONE = "none"  # a text that is no moment: an empty one is what a script's unset variable leaves
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -303,15 +304,16 @@ class RegistryCommand(RecordedCommand):
             ) from error
 
     @staticmethod
-    def stdin() -> Any:
+    def stdin() -> IO[bytes]:
+        """Return standard input; texts in it are UTF-8 as in files, whatever the locale says."""
         if sys.stdin is None:
             raise CommandError("standard input is closed", returncode=2)
-        return sys.stdin
+        return sys.stdin.buffer
 
     def secret_from_stdin(self) -> str:
         """Return the first line of standard input without its line end; white space stays."""
         try:
-            line: str = self.stdin().readline()
+            line = self.stdin().readline().decode()
         except UnicodeDecodeError as error:
             raise CommandError("standard input is not UTF-8", returncode=2) from error
         secret = line.removesuffix("\n").removesuffix("\r")
@@ -341,12 +343,11 @@ class RegistryCommand(RecordedCommand):
         """Return what a file (`-`: standard input) holds, up to one byte more than `most`."""
         try:
             if path == "-":
-                found: bytes = cls.stdin().buffer.read(most + 1)
-                return found
+                return cls.stdin().read(most + 1)
             with Path(path).open("rb") as file:
                 return file.read(most + 1)
         except OSError as error:
-            raise CommandError(f"{path}: {error.strerror}", returncode=2) from error
+            raise CommandError(f"{path} cannot be read: {error.strerror}", returncode=2) from error
 
     def write_output(self, file: IO[bytes], output: str | None) -> None:
         """Copy a complete file to where it goes (None and `-`: standard output).
@@ -381,11 +382,11 @@ class RegistryCommand(RecordedCommand):
     @classmethod
     def text(cls, path: str) -> str:
         """Return the text of a UTF-8 file (`-`: standard input), with or without its mark."""
+        content = cls.content(path, MAX_TEXT)
+        if len(content) > MAX_TEXT:
+            raise CommandError(f"{path} is larger than {MAX_TEXT // 1024**2} MiB", returncode=2)
         try:
-            text: str = cls.stdin().read() if path == "-" else Path(path).read_text("utf-8")
-            return text.removeprefix("\ufeff")
-        except OSError as error:
-            raise CommandError(f"{path} cannot be read: {error.strerror}", returncode=2) from error
+            return content.decode().removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error
 

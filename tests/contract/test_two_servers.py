@@ -123,7 +123,7 @@ from devices.models import Device
 chosen = sys.stdin.read()
 for word in sys.argv[1:]:
     identifier, printed = str(uuid.uuid4()), io.StringIO()
-    sys.stdin = io.StringIO(chosen)
+    sys.stdin = io.TextIOWrapper(io.BytesIO(chosen.encode()))
     call_command("add_device", identifier, word, "--json", stdout=printed)
     added, device = json.loads(printed.getvalue()), Device.objects.get(identifier=identifier)
     print(json.dumps([identifier, device.pk, added["key"], added.get("secret", chosen)]))

@@ -771,6 +771,19 @@ def test_what_is_on_standard_input_is_text(
             call_command(*words)
 
 
+def test_a_document_on_standard_input_is_utf_8_whatever_the_locale_says(
+    make_group: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With LANG=de_DE a group named Dächer went, and another one took its place."""
+    make_group("Dächer")
+    document = run("export_permissions")[0]
+    given = io.TextIOWrapper(io.BytesIO(document.encode()), encoding="latin-1")
+    monkeypatch.setattr("sys.stdin", given)
+    printed = io.StringIO()
+    call_command("import_permissions", "-", "--dry-run", stdout=printed)
+    assert printed.getvalue().startswith("Nothing to change.")
+
+
 def test_a_dash_is_the_screen(make_device: Factory, tmp_path: Path) -> None:
     make_device("sensor")
     with pytest.MonkeyPatch.context() as patch:

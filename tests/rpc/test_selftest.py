@@ -82,7 +82,7 @@ def test_a_backend_may_ask_with_its_secret(server: Server) -> None:
 def test_a_wrong_password_is_no_pass(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("guess\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"guess\n")))
 
     with pytest.raises(SystemExit) as exit_:
         call_command(

@@ -18,7 +18,7 @@ def run(name: str, *args: str, stdin: str = "", code: int = 0) -> tuple[str, str
     out, err = io.StringIO(), io.StringIO()
     ended = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stdin", io.StringIO(stdin))
+        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         try:
             call_command(name, *args, stdout=out, stderr=err)
         except CommandError as error:
