@@ -108,6 +108,9 @@ class Leave(BulkChange):
     is_destructive = True
     form_class: type[forms.Form] = GroupForm
     asks_first = True
+    others = gettext_lazy(
+        "Devices that are not in the group that they would leave stay as they are."
+    )
 
     def initial(self, request: HttpRequest) -> dict[str, Any]:
         """Begin with the group that the list shows."""

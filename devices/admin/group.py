@@ -58,7 +58,10 @@ class MembersForm(forms.Form):
     devices = RowsField(
         label=gettext_lazy("Devices"),
         queryset=Device.objects.all(),
-        error_messages={"required": gettext_lazy("Choose the devices that come into the group.")},
+        error_messages={
+            "required": gettext_lazy("Choose the devices that come into the group."),
+            "invalid_pk_value": gettext_lazy("No device has the identifier “%(pk)s”."),
+        },
         widget=SuggestedRows(PreSharedKey._meta.get_field("device"), admin.site),
     )
 

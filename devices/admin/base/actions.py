@@ -48,6 +48,7 @@ class BulkChange:
     can_be_undone = True  # as a whole, from the history
     asks_first = False  # whether `affected` needs the form
     asks: Any = gettext_lazy("Choose the group; what will change is shown next.")
+    others: Any = ""  # why some that were selected are not changed, if not as they are so already
     lacking_text: Any = gettext_lazy(
         "Your account may not delete what would go with them: %(names)s."
     )
@@ -196,6 +197,7 @@ class BulkActionsMixin(OwnPagesMixin):
             noun=self.opts.verbose_name if count == 1 else self.opts.verbose_name_plural,
             selected=rows.count(),
             more=max(count - MAX_SHOWN, 0),
+            others=change.others,
             goes_with=change.goes_with(affected),
             lacking=change.lacking_text % {"names": ", ".join(lacks)} if lacks else "",
             has_moved=confirmed is not None and confirmed != digest,

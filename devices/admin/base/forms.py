@@ -20,6 +20,7 @@ from devices.values import attributes
 # Of the names of attributes' fields, and of the parameters of a list's address.
 ATTRIBUTE_PREFIX = "attribute-"
 MAX_SHOWN = 100  # characters of what was sent, in an error message
+MAX_FAULTS = 20  # that are told of one field
 
 
 class LineInput(forms.TextInput):
@@ -54,13 +55,11 @@ class RowsField(forms.ModelMultipleChoiceField):
     """Rows by their keys. What cannot be a key is refused without asking the database."""
 
     def clean(self, value: Any) -> Any:
-        for key in value or ():
-            if not is_key(str(key)):
-                raise ValidationError(
-                    self.error_messages["invalid_pk_value"],
-                    code="invalid_pk_value",
-                    params={"pk": str(key)[:MAX_SHOWN]},
-                )
+        text, code = self.error_messages["invalid_pk_value"], "invalid_pk_value"
+        wrong = [str(key)[:MAX_SHOWN] for key in value or () if not is_key(str(key))]
+        if wrong:
+            faults = [ValidationError(text, code=code, params={"pk": one}) for one in wrong]
+            raise ValidationError(faults[:MAX_FAULTS])
         return super().clean(value)
 
 

@@ -71,6 +71,7 @@ class LoadListForm(PresentedForm):
         max_length=MAX_CARRIED_LENGTH,
         widget=LinesInput(attrs={"rows": 8, "spellcheck": "false"}),
         help_text=gettext_lazy("The PEM text, as the authority published it."),
+        error_messages={"max_length": gettext_lazy("It is too long to be pasted: choose a file.")},
     )
     file = forms.FileField(
         label=gettext_lazy("or a file"),

@@ -146,6 +146,7 @@ def test_devices_move_to_another_group_in_one_step(
     assert "Choose another group" in again.content.decode()
     page = confirm(admin_client, page, group=yard.pk, to=roof.pk)
     assert page.context["count"] == 2
+    assert "not in the group that they would leave stay as they are" in page.content.decode()
     done = confirm(admin_client, page, group=yard.pk, to=roof.pk)
     assert said(done) == ["2 devices moved from “yard” to “roof”."]
     assert not yard.devices.exists()

@@ -355,6 +355,8 @@ def test_a_long_revocation_list_is_chosen_again(
     monkeypatch.setattr("devices.admin.credentials.authority.MAX_CARRIED_LENGTH", 100)
     page = url("certificateauthority_load_list", anchor.pk)
     content = revocation_list(ROOT, LEAF)
+    answer = admin_client.post(page, {"presented": "x" * (1024 * 1024 + 1)})
+    assert "too long to be pasted" in answer.content.decode()
     answer = admin_client.post(page, {"file": file(content)})
     assert "choose the file again" in answer.content.decode()
     confirmed = answer.context["form"]["confirmed"].value()
