@@ -163,6 +163,7 @@ elif CACHES["default"]["BACKEND"].endswith("RedisCache"):
     # One that hangs costs a guess, or a request of the API, so many seconds: RTIO waits 5 s in all.
     for option in ("socket_connect_timeout", "socket_timeout"):
         CACHES["default"].setdefault("OPTIONS", {}).setdefault(option, 0.5)
+    CACHES["default"]["OPTIONS"]["pool_class"] = "devices.database.cache.ConnectionPool"
 
 # --- Staff's accounts: docs/accounts.md ---
 

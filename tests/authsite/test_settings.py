@@ -401,7 +401,11 @@ def test_a_right_url_of_a_cache_is_taken(url: str, location: str | None, read: A
         config = read(CACHE_URL=url)["CACHES"]["default"]
         assert config["LOCATION"] == location
         if location.startswith(("redis", "unix")):  # a machine waits 5 s in all
-            assert config["OPTIONS"] == {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
+            assert config["OPTIONS"] == {
+                "socket_connect_timeout": 0.5,
+                "socket_timeout": 0.5,
+                "pool_class": "devices.database.cache.ConnectionPool",
+            }
 
 
 def test_lists_take_a_trailing_comma_and_space(read: Any) -> None:

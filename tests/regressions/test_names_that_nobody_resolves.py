@@ -11,7 +11,9 @@ from typing import Any
 
 import psycopg
 import pytest
+import redis
 
+from devices.database.cache import ConnectionPool
 from devices.database.postgresql import names
 from rpc.rtio.session_ending import MAX_PER_SERVER, SessionEnder
 
@@ -95,6 +97,18 @@ def test_what_has_no_name_is_left_alone(parameters: dict[str, Any]) -> None:
 def test_without_any_address_the_name_is_said(resolver: dict[str, list[str]]) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"'db.example' is not known: .*not known"):
         names.with_addresses(NAMED)
+
+
+def test_a_cache_s_name_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guesses waited for it in all slots, and right chosen secrets were refused after 1 to 10 s."""
+    is_over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [is_over.wait(10)][1:])
+    pool = ConnectionPool.from_url("redis://cache.example", socket_connect_timeout=0.05)
+    try:
+        with pytest.raises(redis.ConnectionError, match=r"no name server answered within 0.05 s"):
+            pool.get_connection()
+    finally:
+        is_over.set()
 
 
 def test_a_name_that_hangs_holds_up_no_attempt_at_another_host(

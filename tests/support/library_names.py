@@ -55,6 +55,18 @@ class Name(NamedTuple):
 
 ADMIN, BACKENDS, MODELS = "django.contrib.admin", "django.db.backends.base.base", "django.db.models"
 NAMES = [
+    Name(
+        "redis.connection",
+        "AbstractConnection.connect_check_health",
+        "devices/database/cache.py",
+        "bounds the look-up of a name",
+    ),
+    Name(
+        "redis.connection",
+        "AbstractConnection.is_connected",
+        "devices/database/cache.py",
+        "tells whether a name is to be looked up",
+    ),
     Name("axes.apps", "AppConfig", "authsite/apps.py", "gives the app a name for staff"),
     Name(f"{ADMIN}.forms", "AdminPasswordChangeForm", "authsite/accounts/views.py", "asks again"),
     Name(

@@ -51,6 +51,12 @@ def with_addresses(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**parameters, **told}
 
 
+def await_address(host: str, seconds: float) -> None:
+    """Return once the address of a host is known; raises OSError where that takes too long."""
+    if _is_name(host):
+        _answer(_look_up(host), time.monotonic() + seconds, seconds)
+
+
 def _is_name(host: str) -> bool:
     """Whether a host is a name, and neither an address nor the folder of a socket."""
     return bool(host) and not host.startswith(("/", "@")) and not _own_address(host)
@@ -64,12 +70,12 @@ def _own_address(host: str) -> str:
         return ""
 
 
-def _answer(lookup: Lookup, until: float) -> list[str]:
+def _answer(lookup: Lookup, until: float, seconds: float = 0) -> list[str]:
     """Return the addresses that a look-up finds; raises OSError."""
     try:
         return lookup.result(max(0.0, until - time.monotonic()))
     except Unanswered:
-        raise OSError(f"no name server answered within {SECONDS:g} s") from None
+        raise OSError(f"no name server answered within {seconds or SECONDS:g} s") from None
 
 
 def _look_up(name: str) -> Lookup:
