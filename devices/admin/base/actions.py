@@ -178,7 +178,8 @@ class BulkActionsMixin(OwnPagesMixin):
             )
         rows = self.model._default_manager.filter(pk__in=queryset.order_by().values("pk"))
         affected = change.affected(rows, given or {})
-        digest = set_digest(affected)
+        goes_with = change.goes_with(affected)
+        digest = set_digest(affected, *goes_with)
         confirmed = request.POST.get("shown") or None
         lacks = change.lacking(affected, request.user)
         if given is not None and not lacks and confirmed == digest:
@@ -198,7 +199,7 @@ class BulkActionsMixin(OwnPagesMixin):
             selected=rows.count(),
             more=max(count - MAX_SHOWN, 0),
             others=change.others,
-            goes_with=change.goes_with(affected),
+            goes_with=goes_with,
             lacking=change.lacking_text % {"names": ", ".join(lacks)} if lacks else "",
             has_moved=confirmed is not None and confirmed != digest,
             shown=digest,

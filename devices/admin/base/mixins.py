@@ -13,7 +13,7 @@ from django.db import DatabaseError, connection
 from django.db.models import Model
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.pages import OwnPagesMixin, is_key, may_view
 from devices.admin.base.rendering import REVOKED
@@ -24,6 +24,9 @@ from devices.models.dependants import dependants, not_deletable
 
 FILTER_PARTS = ("exact", "isnull", "id__exact", "gte", "lt", "in")  # that Django's filters use
 DATE_PARTS = ("year", "month", "day")
+MOVED = gettext_lazy(
+    "What would change is no longer what was shown; nothing was changed. Look again."
+)
 EDIT = "_edit"  # among what is sent: show the form as it was filled in, and save nothing
 
 
@@ -108,6 +111,14 @@ class AddressParametersMixin(admin.ModelAdmin):
         if "_saveasnew" in request.POST and not self.save_as:
             raise BadRequest("no copy can be saved here")
         return super().changeform_view(request, *args, **kwargs)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Return what is deleted; raise ValidationError where a page showed that other rows are."""
+        found = super().get_deleted_objects(objs, request)
+        shown = request.POST.get("goes_with")
+        if shown is not None and shown != "".join(f"{count}," for count in found[1].values()):
+            raise ValidationError(MOVED)
+        return found
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Allow what a filter of the list sends, and rows that belong to another row."""

@@ -205,9 +205,9 @@ def is_key(text: str) -> bool:
     return is_number and int(text) <= BigIntegerField.MAX_BIGINT
 
 
-def set_digest(rows: QuerySet[Any]) -> str:
+def set_digest(rows: QuerySet[Any], *besides: str) -> str:
     """Return the digest of a set of rows: SHA-256 of their sorted keys, in hexadecimal."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256("\n".join(besides).encode())
     for (key,) in rows.order_by("pk").values_list("pk").distinct():
         digest.update(b"%d," % key)
     return digest.hexdigest()

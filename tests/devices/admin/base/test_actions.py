@@ -16,6 +16,7 @@ from devices.authentication import authenticate
 from devices.models import Certificate, Device, Membership, PreSharedKey
 from devices.models.group import DeviceGroup
 from tests.support import pki
+from tests.support.forms import inputs
 from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
@@ -81,6 +82,32 @@ def test_what_moved_between_the_look_and_the_confirmation_is_shown_again(
     assert "no longer what was shown" in again.content.decode()
     assert Device.objects.enabled().count() == 1
     assert said(confirm(admin_client, again)) == ["1 device disabled."]
+
+
+def test_what_would_go_with_it_now_is_shown_before_it_is_deleted(
+    admin_client: Client, make_device: Factory, make_group: Any
+) -> None:
+    device = make_device()
+    address = f"{LIST}{device.pk}/delete/"
+    alone, listed = (
+        inputs(admin_client.get(address)),
+        act(admin_client, "delete_selected", [device]),
+    )
+    PreSharedKey.objects.issue(device=device)
+    again = admin_client.post(address, alone, follow=True)
+    assert "no longer what was shown" in str(*again.context["messages"])
+    assert "no longer what was shown" in confirm(admin_client, listed).content.decode()
+    admin_client.post(address, inputs(again))
+    assert not Device.objects.exists()
+
+    group = make_group("yard")
+    chosen = {"action": "delete_selected", "_selected_action": [group.pk]}
+    groups = "/admin/devices/devicegroup/"
+    sent = chosen | inputs(admin_client.post(groups, chosen))
+    make_device(groups=[group])
+    again = admin_client.post(groups, sent, follow=True)
+    assert "no longer what was shown" in str(*again.context["messages"])
+    assert type(group).objects.exists()
 
 
 def test_another_set_of_the_same_size_is_shown_again(
