@@ -62,6 +62,8 @@ class Command(ChangeCommand):
                 out_kind = format_of(out)
             if out_kind == Format.XLSX:  # which is written by way of a temporary file
                 raise CommandError(f"{out}: secrets go into CSV, JSON or NDJSON", returncode=2)
+            if os.path.lexists(out):  # told before the file is checked, and by a dry run, too
+                raise CommandError(f"{out} cannot be created: it exists", returncode=2)
         content = self.content(options["file"], MAX_BYTES)
         run = Import(
             read(content, kind, columns_of),

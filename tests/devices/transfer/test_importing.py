@@ -747,8 +747,9 @@ def test_the_command_imports_and_writes_generated_secrets_to_a_file_of_ones_own(
     assert found.keys() == {"a", "b"}
     assert all(verified(identifier, secret) for identifier, secret in found.items())
 
-    _, said = run("import_devices", *words, code=2)
-    assert "exists" in said
+    for more in ((), ("--dry-run",)):  # which said that all was well
+        _, said = run("import_devices", *words, *more, code=2)
+        assert "exists" in said
 
 
 def test_secrets_may_be_written_as_json(db: None, devices_csv: Path, tmp_path: Path) -> None:
