@@ -69,7 +69,7 @@ GRANTED = frozenset[str]().union(*ROLES.values())
 # What can have an effect: besides what roles have, what superusers may hand on of Django's own.
 EFFECTIVE = (
     GRANTED
-    | _each("view add change delete", "auth", "user", "group")
+    | _each("view delete", "auth", "user", "group")
     | _each("delete", "axes", "accessattempt", "accesslog")
 )
 

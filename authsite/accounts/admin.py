@@ -275,8 +275,25 @@ class LoginAdmin(LoginsMixin, AccessLogAdmin):  # type: ignore[misc]
     has_change_permission = ReadOnlyMixin.has_change_permission  # no buttons to save what is shown
 
 
+class SuperusersMixin(admin.ModelAdmin):
+    """Leaves rows to superusers by which anybody could get any permission, or another's account.
+
+    Django's permissions let others see and delete them, but no superuser.
+    """
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_reached = request.user.is_superuser or not getattr(obj, "is_superuser", False)
+        return is_reached and super().has_delete_permission(request, obj)
+
+
 @admin.register(Group)
-class RoleAdmin(NamedMixin, SaveChangedFieldsMixin, GroupAdmin):
+class RoleAdmin(SuperusersMixin, NamedMixin, SaveChangedFieldsMixin, GroupAdmin):
     names = (gettext_lazy("role"), gettext_lazy("roles"))
     purpose = gettext_lazy("A role is a set of permissions, which accounts have together.")
     list_display = ["name"]
@@ -294,7 +311,7 @@ class RoleFilter(admin.RelatedFieldListFilter):
 
 
 @admin.register(User)
-class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
+class StaffAdmin(SuperusersMixin, NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
     """Accounts: roles, second factors, last logins, and the way back in after a loss.
 
     Whoever has a role is staff, and so may log in here; whoever has none is not.

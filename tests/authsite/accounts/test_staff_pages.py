@@ -262,3 +262,24 @@ def test_pages_of_accounts_call_them_accounts(page: str, admin_client: Client) -
     shown = admin_client.get(page.format(User.objects.get().pk)).content.decode()
     for of_django in ("created a user", "this user", "selected user", "another user"):
         assert of_django not in shown
+
+
+@pytest.mark.parametrize(
+    ("page", "sent"),
+    [
+        ("user/{kim}/change/", {"username": "kim", "is_superuser": "on"}),
+        ("user/{admin}/change/", {"username": "admin", "first_name": "x"}),
+        ("user/{admin}/delete/", {"post": "yes"}),
+        ("user/{admin}/password/", {"password1": "long-enough-1", "password2": "long-enough-1"}),
+        ("user/add/", {"username": "other", "usable_password": "false"}),
+        ("group/{role}/change/", {"name": "role", "permissions": []}),
+    ],
+)
+def test_whoever_is_no_superuser_makes_nobody_one(
+    admin_user: User, page: str, sent: dict[str, Any]
+) -> None:
+    """CWE-269: Django lets whoever may change accounts change a superuser's, and its own."""
+    every = [f"{verb}_{kind}" for kind in ("user", "group") for verb in ("add", "change", "delete")]
+    kim = staff(*every)
+    keys = {"kim": kim.pk, "admin": admin_user.pk, "role": Group.objects.get(name="Viewer").pk}
+    assert browser_of(kim).post(f"/admin/auth/{page.format(**keys)}", sent).status_code == 403
