@@ -10,7 +10,7 @@ import copy
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import inf
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -54,6 +54,7 @@ class Slots:
         self._aliases = aliases
         self._session = session
         self._deadline = deadline
+        self._guards = ExitStack()  # for good: what nothing holds on to ends at once
         self._free: SimpleQueue[Slot] = SimpleQueue()
         for _ in range(count):
             self._free.put([self.another(alias) for alias in aliases])
@@ -63,7 +64,7 @@ class Slots:
         own = connections[alias]
         del connections[alias]  # so that the next look-up makes another one
         connection, connections[alias] = connections[alias], own
-        connection.execute_wrapper(guard(self._deadline)).__enter__()  # for good
+        self._guards.enter_context(connection.execute_wrapper(guard(self._deadline)))
         connection.inc_thread_sharing()  # by one thread after another
         if self._session and connection.vendor == "postgresql":
             connection.settings_dict = _with_session(connection.settings_dict, self._session)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 
@@ -103,6 +103,17 @@ def test_a_lost_connection_is_handed_to_nobody(
     with slots:
         monkeypatch.setattr(connections[DEFAULT_DB_ALIAS], "close", lambda: closed.append(True))
     assert closed == [True] * lost
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connections['default'].vendor == 'sqlite'", reason="it has no server")
+def test_a_statement_in_a_slot_has_its_deadline(slots: Slots) -> None:
+    """It never had: a page that saved a locked row waited for ever, in one of four slots."""
+    slots = Slots(1, max_wait=0.2, deadline=0.1)
+    for _ in range(2):
+        with slots, pytest.raises(OperationalError, match=r"within 0\.1 s"):
+            connections[DEFAULT_DB_ALIAS].cursor().execute("SELECT pg_sleep(5)")
+    slots._free.get()[0].close()
 
 
 def test_settings_of_a_session_are_added_to_those_given() -> None:
