@@ -39,7 +39,7 @@ from devices.history import ChangeType, Origin, history_of, timeline, undoing, v
 from devices.history.recording import delete_together
 from devices.history.timeline import Counted, Cursor, Entry
 from devices.models import Device
-from devices.models.dependants import dependants, links, not_deletable
+from devices.models.dependants import dependants, not_deletable
 from devices.transfer.exporting import export_changes
 from devices.transfer.formats import Format
 from devices.values.text import isolated
@@ -74,11 +74,11 @@ class HistoryMixin(OwnPagesMixin):
 
     def delete_view(self, request: HttpRequest, *args: Any, **kw: Any) -> HttpResponse:
         """Delete a row, once that is confirmed; ask why."""
-        return _asking_why(super().delete_view(request, *args, **kw), self.model)
+        return _asking_why(super().delete_view(request, *args, **kw))
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kw: Any) -> HttpResponse:
         """List rows, or act on some; ask why, where that is confirmed first."""
-        return _asking_why(super().changelist_view(request, *args, **kw), self.model)
+        return _asking_why(super().changelist_view(request, *args, **kw))
 
     def may_see_history(self, request: HttpRequest) -> bool:
         return history_of(self.model) in visible_to(request.user)
@@ -216,14 +216,10 @@ class RecordedAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
             delete_together(self.model, rows)
 
 
-def _asking_why(answer: HttpResponse, model: type[Model]) -> HttpResponse:
-    """Have a page that confirms a deletion ask for the reason, and count what else is deleted."""
+def _asking_why(answer: HttpResponse) -> HttpResponse:
+    """Have a page that confirms a deletion ask for the reason."""
     if isinstance(answer, TemplateResponse) and answer.context_data is not None:
-        context = answer.context_data
-        context.setdefault("asks_why", True)
-        if counts := context.get("model_count"):
-            hidden = {str(model._meta.verbose_name_plural), *links(model)}
-            context["model_count"] = [one for one in counts if str(one[0]) not in hidden]
+        answer.context_data.setdefault("asks_why", True)
     return answer
 
 

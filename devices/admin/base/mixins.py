@@ -20,7 +20,7 @@ from devices.admin.base.rendering import REVOKED
 from devices.database.conflicts import Gone, conflict_text
 from devices.database.turns import hold
 from devices.extension_points import GUARDS, View
-from devices.models.dependants import dependants, not_deletable
+from devices.models.dependants import dependants, links, not_deletable
 
 FILTER_PARTS = ("exact", "isnull", "id__exact", "gte", "lt", "in")  # that Django's filters use
 DATE_PARTS = ("year", "month", "day")
@@ -113,12 +113,17 @@ class AddressParametersMixin(admin.ModelAdmin):
         return super().changeform_view(request, *args, **kwargs)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return what is deleted; raise ValidationError where a page showed that other rows are."""
-        found = super().get_deleted_objects(objs, request)
+        """Return what is deleted, and count what goes along.
+
+        Raises ValidationError where a page showed that other rows do.
+        """
+        names, counts, *others = super().get_deleted_objects(objs, request)
+        hidden = {str(self.model._meta.verbose_name_plural), *links(self.model)}
+        counts = {name: count for name, count in counts.items() if str(name) not in hidden}
         shown = request.POST.get("goes_with")
-        if shown is not None and shown != "".join(f"{count}," for count in found[1].values()):
+        if shown is not None and shown != "".join(f"{count}," for count in counts.values()):
             raise ValidationError(MOVED)
-        return found
+        return names, counts, *others
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Allow what a filter of the list sends, and rows that belong to another row."""

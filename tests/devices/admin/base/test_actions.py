@@ -104,10 +104,13 @@ def test_what_would_go_with_it_now_is_shown_before_it_is_deleted(
     chosen = {"action": "delete_selected", "_selected_action": [group.pk]}
     groups = "/admin/devices/devicegroup/"
     sent = chosen | inputs(admin_client.post(groups, chosen))
-    make_device(groups=[group])
+    make_rule(group, "everyone", "/v1/X")
     again = admin_client.post(groups, sent, follow=True)
     assert "no longer what was shown" in str(*again.context["messages"])
     assert type(group).objects.exists()
+    sent = chosen | inputs(admin_client.post(groups, chosen))
+    admin_client.post(groups, sent)
+    assert not type(group).objects.exists()
 
 
 def test_another_set_of_the_same_size_is_shown_again(
