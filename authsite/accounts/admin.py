@@ -42,7 +42,7 @@ from authsite.accounts.tokens import scopes
 from authsite.accounts.tokens.service_account import check_free
 from authsite.roles import EFFECTIVE
 from devices.admin.base.forms import CurrentForm, RowsField
-from devices.admin.base.mixins import ReadOnlyMixin, SaveChangedFieldsMixin
+from devices.admin.base.mixins import ReadOnlyMixin, SaveChangedFieldsMixin, SuperusersMixin
 from devices.admin.base.pages import (
     OwnPagesMixin,
     is_confirmed,
@@ -273,23 +273,6 @@ class LoginAdmin(LoginsMixin, AccessLogAdmin):  # type: ignore[misc]
     list_display = [TRIED, LOGGED_OUT, ADDRESS, "username", BROWSER, "path_info"]
 
     has_change_permission = ReadOnlyMixin.has_change_permission  # no buttons to save what is shown
-
-
-class SuperusersMixin(admin.ModelAdmin):
-    """Leaves rows to superusers by which anybody could get any permission, or another's account.
-
-    Django's permissions let others see and delete them, but no superuser.
-    """
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.is_superuser)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_superuser)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        is_reached = request.user.is_superuser or not getattr(obj, "is_superuser", False)
-        return is_reached and super().has_delete_permission(request, obj)
 
 
 @admin.register(Group)

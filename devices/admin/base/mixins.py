@@ -63,6 +63,23 @@ class RevocableMixin(admin.ModelAdmin):
         return [field for field in shown if field not in self.editable] if obj else []
 
 
+class SuperusersMixin(admin.ModelAdmin):
+    """Leaves rows to superusers by which anybody could get any permission, or another's account.
+
+    Django's permissions let others see and delete them, but no superuser.
+    """
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_reached = request.user.is_superuser or not getattr(obj, "is_superuser", False)
+        return is_reached and super().has_delete_permission(request, obj)
+
+
 class ReadOnlyMixin(admin.ModelAdmin):
     """Shows rows that the registry makes, and forgets by age; nobody changes them by hand."""
 

@@ -141,12 +141,12 @@ class IssueKeyMixin(OwnPagesMixin):
             return redirect("admin:devices_device_issue_key", obj.pk)
         return super().response_add(request, obj, post_url_continue)
 
-    @own_page("<int:object_id>/issue-key/", needs="view")
+    @own_page("<int:object_id>/issue-key/")
     @recently_authenticated
     def issue_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a key, or register a known secret; a generated one is shown on this answer only."""
         device = get_object_or_404(Device, pk=object_id)
-        if not request.user.has_perm("devices.add_presharedkey"):
+        if not self._may(request, "devices.add_presharedkey"):
             raise PermissionDenied
         form = IssueKeyForm(request.POST or None)
         if form.is_valid():
@@ -166,6 +166,10 @@ class IssueKeyMixin(OwnPagesMixin):
             script_values={"secret-rules": strength_rules(device)},
         )
 
+    def _may(self, request: HttpRequest, *needed: str) -> bool:
+        """Whether one has these permissions, and may see devices: the pages name the device."""
+        return self.has_view_permission(request) and request.user.has_perms(needed)
+
     def _issued(self, request: HttpRequest, device: Device, wanted: dict[str, Any]) -> HttpResponse:
         secret, random = wanted.pop("secret"), wanted.pop("random")
         if not secret:
@@ -177,12 +181,12 @@ class IssueKeyMixin(OwnPagesMixin):
             messages.warning(request, _("It is weak. %(why)s") % {"why": warning})
         return redirect("admin:devices_device_change", device.pk)
 
-    @own_page("<int:object_id>/rotate-keys/", needs="view")
+    @own_page("<int:object_id>/rotate-keys/")
     @recently_authenticated
     def rotate_keys(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a new key and let the old ones end; the new secret is shown on this answer only."""
         device = get_object_or_404(Device, pk=object_id)
-        if not request.user.has_perms(["devices.add_presharedkey", "devices.change_presharedkey"]):
+        if not self._may(request, "devices.add_presharedkey", "devices.change_presharedkey"):
             raise PermissionDenied
         form = RotateKeysForm(request.POST or None)
         if form.is_valid():
