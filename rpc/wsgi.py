@@ -125,13 +125,23 @@ class Stream(Protocol):
 class Body(io.IOBase):
     """A browser's `wsgi.input`: whoever waits for it has no slot meanwhile."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, announced: int = 0) -> None:
+        """Read a stream that a request announces so many bytes of."""
         self._stream = stream
+        self._left = announced
 
     def read(self, size: int) -> bytes:
-        """Return the next `size` bytes; fewer only where the body ends."""
+        """Return the next `size` bytes; fewer only where the body ends.
+
+        Raises ConnectionError where it ends before what was announced: Django takes what came of a
+        form for all of it, and would save a part.
+        """
         with released():
-            return self._stream.read(size)
+            part = self._stream.read(size)
+        self._left -= len(part)
+        if len(part) < size and self._left > 0:
+            raise ConnectionError("the body was not sent to its end")
+        return part
 
 
 def _keep_plain_type(environ: WSGIEnvironment) -> None:
@@ -148,12 +158,16 @@ def _keep_plain_type(environ: WSGIEnvironment) -> None:
 
 def _read_ahead(environ: WSGIEnvironment) -> None:
     """Read a form before a slot is held; an upload is read while its slot is left to others."""
-    announced = environ.get("CONTENT_LENGTH") or "0"
+    length = environ.get("CONTENT_LENGTH") or "0"
+    announced = int(length) if length.isdecimal() else 0
     stream = environ["wsgi.input"]
-    if announced.isdecimal() and int(announced) <= MAX_READ_AHEAD:
-        environ["wsgi.input"] = io.BytesIO(stream.read(int(announced)))
-    else:
-        environ["wsgi.input"] = Body(stream)
+    if announced <= MAX_READ_AHEAD:
+        read = stream.read(announced)
+        stream = io.BytesIO(read)
+        if len(read) == announced:
+            environ["wsgi.input"] = stream
+            return
+    environ["wsgi.input"] = Body(stream, announced)
 
 
 def _stream(response: StreamingHttpResponse) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIEnvironment
@@ -38,6 +38,8 @@ Answer = tuple[int, Headers, bytes]
 
 MAX_WAITING = 512  # threads beside those with a slot, made as they are needed
 MAX_LONG_BODIES = MAX_WAITING // 2  # received at once: however slowly, others find a thread
+# A long body that comes more slowly holds a thread for so many seconds; one that stands still, too.
+BODY_PAUSE, BODY_RATE = 30.0, 1024  # seconds; bytes a second
 MAX_READ_AHEAD = 32 * 1024  # bytes of a body: of each of CONNECTIONS senders who then stop
 FIXED: Mapping[str, Any] = {
     "SCRIPT_NAME": "",
@@ -219,6 +221,7 @@ class Rest:
         self._loop = loop
         self._left = None if announced is None else announced - len(read)
         self._has_more = True
+        self._patience = BODY_PAUSE
 
     @property
     def is_read(self) -> bool:
@@ -226,12 +229,19 @@ class Rest:
         return not self._has_more or (self._left is not None and self._left <= 0)
 
     def read(self, size: int) -> bytes:
-        """Return the next `size` bytes; fewer only where the body ends."""
+        """Return the next `size` bytes; fewer only where the body ends, or comes too slowly."""
         while self._has_more and len(self._read) < size:
+            began = monotonic()
             received = asyncio.run_coroutine_threadsafe(_received(self._receive), self._loop)
-            message = received.result()
+            try:
+                message = received.result(self._patience)
+            except TimeoutError:
+                received.cancel()
+                break
             part = message.get("body", b"")
             self._read += part
+            left = self._patience - (monotonic() - began)
+            self._patience = min(max(left, 0.0) + len(part) / BODY_RATE, BODY_PAUSE)
             if self._left is not None:
                 self._left -= len(part)
             self._has_more = message.get("more_body", False)

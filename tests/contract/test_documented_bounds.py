@@ -102,6 +102,10 @@ BOUNDS = [  # a page, and what it says, with what is so
     ("waiting", f"| {serve.CONNECTIONS:,} |"),
     ("waiting", f"| `THREADS` + {asgi.MAX_WAITING} |"),
     ("waiting", f"up to {asgi.MAX_READ_AHEAD // KIB} KiB, then a thread; {asgi.MAX_LONG_BODIES}"),
+    (
+        "waiting",
+        f"in a thread {asgi.BODY_PAUSE:g} s in all, and 1 s more for each {asgi.BODY_RATE:,}",
+    ),
     ("waiting", f"all that gathered, {in_loop.MAX_QUESTIONS} at most"),
     ("waiting", f"{deadlines.SECONDS} s in all; {names.SECONDS:.0f} s for the address"),
     ("waiting", "host, 2 s to connect"),

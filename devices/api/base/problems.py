@@ -208,6 +208,8 @@ def as_api_exception(error: Exception) -> exceptions.APIException | None:
             return exceptions.NotFound()
         case PermissionDenied():
             return exceptions.PermissionDenied(*error.args)
+        case UnreadablePostError():
+            return exceptions.ParseError(_("The body was not sent to its end."))
         case ValidationError():
             return exceptions.ValidationError(get_error_detail(error))
         case ProtectedError() | RestrictedError():

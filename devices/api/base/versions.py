@@ -17,7 +17,7 @@ from django.db import models
 
 from devices.history import history_of
 
-ETAGS = re.compile(r'\s*(?:\*|(?:W/)?"[^"]*"\s*(?:,\s*(?:W/)?"[^"]*"\s*)*)\s*\Z')
+ETAGS = re.compile(r'\s*(?:\*|(?:W/)?"[^"]*"(?:\s*,\s*(?:W/)?"[^"]*")*)\s*\Z')
 ETAG = re.compile(r'\*|(?:W/)?"[^"]*"')
 
 
