@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
-from devices.admin.base.pages import REASON, site_page, typed_reason
+from devices.admin.base.pages import REASON, drop_messages, site_page, typed_reason
 from devices.api.base.problems import IN_PARTS, check_parts, is_api
 from devices.database import confirmation
 from devices.database.conflicts import conflict_text
@@ -157,6 +157,7 @@ class SayConflicts(Middleware):
         if request.method != "POST" or is_api(request) or text is None:
             return None
         log.warning("a change met another one at %s: %r", request.path, error)
+        drop_messages(request)
         messages.error(request, text)
         return HttpResponseRedirect(request.get_full_path())
 

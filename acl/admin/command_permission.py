@@ -244,10 +244,12 @@ class CommandPermissionAdmin(
         super().save_model(request, obj, form, change)
         may_view = self.has_view_permission(request)
         for finding in lint_saved(obj):
+            if finding.other is not None and not may_view:
+                continue
             messages.warning(
                 request,
                 format_html(_("This rule {fault}."), fault=finding.fault.label)
-                if finding.other is None or not may_view
+                if finding.other is None
                 else format_html(
                     _("This rule {fault}: {number} {sentence}."),
                     fault=finding.fault.label,

@@ -200,8 +200,8 @@ def _next_step(request: HttpRequest, explanation: Explanation) -> tuple[Any, str
 def _commands(request: HttpRequest, sought: str) -> list[str]:
     known = {name for source in COMMAND_SOURCES for name in source()}
     if request.user.has_perm(JOURNAL):
-        known |= {one.command for one in what_if.known_requests()}
-    elif may_view(request, Assertion):
+        known |= {one.command for one in what_if.made_requests()}
+    if may_view(request, Assertion):
         known |= {one.command for one in assertions.saved_requests()}
     for model in filter(partial(may_view, request), (CommandPermission, CommandSetPattern)):
         rows: Any = model._default_manager.order_by()

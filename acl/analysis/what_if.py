@@ -5,6 +5,7 @@ within it: what a trial says is what will be.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -228,11 +229,15 @@ def known_requests() -> dict[Request, int]:
 
     That an assertion is about a request does not say that it was made: 0 times.
     """
-    known = dict.fromkeys(assertions.saved_requests(), 0)
+    return dict.fromkeys(assertions.saved_requests(), 0) | made_requests()
+
+
+def made_requests() -> dict[Request, int]:
+    """Return the requests of all sources, each with how often it was made of late."""
+    made: Counter[Request] = Counter()
     for source in REQUEST_SOURCES:
-        for request, asked in source().items():
-            known[request] = known.get(request, 0) + asked
-    return known
+        made.update(source())
+    return made
 
 
 def saving(rule: CommandPermission) -> Change:

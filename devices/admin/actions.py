@@ -14,7 +14,7 @@ from devices.admin.base.widgets import SuggestedRow
 from devices.admin.device_list import GroupFilter
 from devices.models import Device, DeviceGroup
 from devices.models.credentials.state import has_unrevoked_credential, revoke_credentials
-from devices.models.dependants import dependants, not_deletable
+from devices.models.dependants import Dependants, dependants, not_deletable
 from devices.values.text import isolated
 
 
@@ -162,8 +162,8 @@ class Delete(BulkChange):
     def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
         return devices.delete_with_history()
 
-    def goes_with(self, devices: Any) -> list[str]:
-        return [f"{one.name}: {one.rows:,}" for one in dependants(devices)]
+    def goes_with(self, devices: Any) -> list[Dependants]:
+        return dependants(devices)
 
     def lacking(self, devices: Any, user: Any) -> list[str]:
         return not_deletable(dependants(devices), user)

@@ -1,11 +1,27 @@
 """Changes that a database refuses since others change the same at that moment."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import DatabaseError, IntegrityError
 from django.utils.translation import gettext_lazy
 
 CONFLICT = gettext_lazy("Somebody saved the same at this moment. Nothing was saved: look again.")
 DEADLOCK = "40P01"  # SQLSTATE: two transactions waited for each other, and this one was ended
+
+
+class RefusedNow(ValidationError):
+    """What was right when its form was checked, or its page shown, and is not when it is saved."""
+
+
+@contextmanager
+def checking_again() -> Iterator[None]:
+    """Raise what a model refuses when it saves as RefusedNow."""
+    try:
+        yield
+    except ValidationError as error:
+        raise RefusedNow(error) from None
 
 
 class Gone(ObjectDoesNotExist):
@@ -24,10 +40,7 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def conflict_text(error: BaseException) -> str | None:
-    """Return what staff are told of a change that met another one; None for any other fault.
-
-    A model that checks again when it saves refuses what was right when the form was checked.
-    """
-    if isinstance(error, ValidationError):
+    """Return what staff are told of a change that met another one; None for any other fault."""
+    if isinstance(error, RefusedNow):
         return " ".join(error.messages)
     return str(CONFLICT) if is_conflict(error) else None

@@ -1,8 +1,10 @@
 """What goes with rows that are deleted, and who may let it go."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django.apps import apps
 from django.db.models import CASCADE, Q, QuerySet
 
 from devices.history import Recorded
@@ -20,6 +22,13 @@ class Dependants:
     @property
     def name(self) -> str:
         return str(self.model._meta.verbose_name_plural)
+
+    @property
+    def is_kept(self) -> bool:
+        return is_kept(self.model)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.rows:,}"
 
 
 def dependants(rows: QuerySet[Any]) -> list[Dependants]:
@@ -58,6 +67,17 @@ def _has_permission(meta: Any) -> bool:
     return "delete" in meta.default_permissions
 
 
+def is_kept(model: Any) -> bool:
+    """Whether staff keep its rows; others, such as deliveries, come and go by themselves."""
+    return issubclass(model, Recorded) and _has_permission(model._meta)
+
+
+def kept_counts(counts: Iterable[tuple[Any, int]]) -> str:
+    """Return names and numbers of rows that go along, without those that come and go."""
+    kept = {str(one._meta.verbose_name_plural) for one in apps.get_models() if is_kept(one)}
+    return ", ".join(sorted(f"{name}: {count}" for name, count in counts if str(name) in kept))
+
+
 def not_deletable(found: list[Dependants], user: Any) -> list[str]:
     """Name the dependants that the user may not delete, of those that staff keep.
 
@@ -67,7 +87,5 @@ def not_deletable(found: list[Dependants], user: Any) -> list[str]:
     return [
         one.name
         for one in found
-        if issubclass(one.model, Recorded)
-        and _has_permission(one.model._meta)
-        and not user.has_perm(permission_to("delete", one.model))
+        if one.is_kept and not user.has_perm(permission_to("delete", one.model))
     ]

@@ -10,6 +10,7 @@ from django.db.models import F, Func, Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext_lazy as _
 
+from devices.database.conflicts import checking_again
 from devices.database.turns import take_turn
 from devices.history import Recorded, Records, bulk_create, bulk_delete, bulk_update
 
@@ -94,9 +95,10 @@ class DeviceGroup(Recorded):
             take_turn(self._meta.db_table)  # two moves could each be right alone
             if self.parent_id is not None:
                 parent = DeviceGroup.objects.filter(pk=self.parent_id).first()
-                if parent is None:
-                    raise ValidationError({"parent": _("The group does not exist any more.")})
-                self._check_parent(parent)
+                with checking_again():
+                    if parent is None:
+                        raise ValidationError({"parent": _("The group does not exist any more.")})
+                    self._check_parent(parent)
             super().save(*args, **kwargs)
 
     @classmethod

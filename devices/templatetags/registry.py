@@ -6,6 +6,7 @@ from django import template
 from django.utils.safestring import SafeString, mark_safe
 
 from devices.admin.base import changelist, rendering
+from devices.models.dependants import kept_counts
 from devices.values.text import ISOLATE, isolated
 
 register = template.Library()
@@ -13,6 +14,7 @@ register.filter("moment", rendering.moment)
 register.simple_tag(rendering.badge, name="badge")
 register.filter("enabled_badge", rendering.enabled_badge)
 register.filter("isolated", isolated)
+register.filter("kept_counts", kept_counts)
 register.simple_tag(changelist.narrowed, name="narrowed")
 register.simple_tag(changelist.hits, name="hits")
 

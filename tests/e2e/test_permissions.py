@@ -31,7 +31,13 @@ def test_a_rule_is_added_and_read_as_a_sentence(open_page: OpenPage) -> None:
     choose(page, "destination_device", CLOUD)
     page.locator("#id_pattern").fill("/v1/Read.*")
     button = page.get_by_role("button", name="Save", exact=True)
-    button.evaluate("one => { one.click(); setTimeout(() => one.click()); }")  # that counts once
+    sent = """one => {
+        const state = () => one.form.getAttribute("aria-busy");
+        const escape = new KeyboardEvent("keydown", {key: "Escape", bubbles: true});
+        setTimeout(() => one.click());  // that counts once
+        return [one.click(), state(), one.dispatchEvent(escape), state(), one.click(), state()];
+    }"""
+    assert button.evaluate(sent)[1::2] == ["true", None, "true"]
 
     said = f"No one may send /v1/Read.* to {CLOUD}"
     expect(page.locator(".messagelist .success")).to_contain_text(said)

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib import messages
 from django.contrib.admin import site
 from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
@@ -256,6 +257,8 @@ def test_what_was_typed_is_kept_where_others_added_the_same_at_that_moment(
 
     monkeypatch.setattr(Device, "validate_constraints", look)
     monkeypatch.setattr(Device, "validate_unique", lambda *_args, **_kw: None)
+    said = staticmethod(lambda request, _form: messages.info(request, "changed"))
+    monkeypatch.setattr(RecordedAdmin, "_tell_kept", said)
     address = "/admin/devices/device/add/"
     sent = inputs(admin_client.get(address)) | {
         "identifier": "lamp",
@@ -265,6 +268,7 @@ def test_what_was_typed_is_kept_where_others_added_the_same_at_that_moment(
     answer = admin_client.post(address, sent)
     assert answer.context["adminform"].form.errors.keys() == {"identifier"}
     assert 'value="typed"' in answer.content.decode()
+    assert not list(answer.context["messages"])
 
 
 def test_staff_are_told_what_a_model_refuses_at_that_moment(
@@ -300,6 +304,9 @@ def test_a_fault_of_ours_is_nobody_elses_change(
     assert admin_client.post(address, sent).status_code == 500
     with pytest.raises(DeviceGroup.DoesNotExist):
         call_command("disable_device", Device.objects.get().identifier)
+    monkeypatch.setattr(Device, "delete", DeviceGroup().full_clean)  # raises ValidationError
+    address = address.replace("disable", "delete")
+    assert admin_client.post(address, inputs(admin_client.get(address))).status_code == 500
 
 
 def test_what_a_row_was_locked_for_is_gone(make_device: Factory) -> None:

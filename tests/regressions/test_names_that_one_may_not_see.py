@@ -247,8 +247,7 @@ def test_a_new_rule_is_not_held_against_rules_that_one_may_not_see(make_device: 
         kim = staff("add_commandpermission", f"{held}_commandpermission", name=held)
         page = browser_of(kim).post("/admin/acl/commandpermission/add/", sent, follow=True)
         said = " ".join(map(str, page.context["messages"]))
-        assert "says what another rule says already" in said
-        assert ("#" in said) is told
+        assert ("says what another rule says already" in said) is told
         api.force_authenticate(kim)
         made = api.post("/api/v1/rules", {**sent, "enabled": True}, format="json")
         assert bool(made.data["findings"]) is told

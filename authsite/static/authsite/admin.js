@@ -250,17 +250,26 @@ function goToError() {
 }
 
 // A second press on a button, while the first is being answered, would add a second row.
-const ANSWERED_WITHIN = 5000; // milliseconds; a page stays where its form brings a file
+// The answer takes the page away. Where none comes since loading was stopped, which a page is not
+// told of but by Esc, the form can be sent again after this time: a page must not stay dead.
+const SENT_FOR = 30000; // milliseconds
 function sendOnce(event) {
     const form = event.target;
     if (event.defaultPrevented || !form.matches("[method=post]")) {
         return;
     }
-    if (form.dataset.sent) {
+    if (form.hasAttribute("aria-busy")) {
         event.preventDefault();
+        return;
     }
-    form.dataset.sent = "yes";
-    setTimeout(() => delete form.dataset.sent, ANSWERED_WITHIN);
+    form.setAttribute("aria-busy", "true");
+    setTimeout(sendAgain, SENT_FOR);
+}
+
+function sendAgain() {
+    for (const form of document.querySelectorAll("form[aria-busy]")) {
+        form.removeAttribute("aria-busy");
+    }
 }
 
 markMoments();
@@ -276,6 +285,8 @@ window.addEventListener("load", () => {
     window.django?.jQuery?.(nameDrawnFields);
 });
 document.addEventListener("submit", sendOnce);
+document.addEventListener("keydown", (event) => event.key === "Escape" && sendAgain());
+window.addEventListener("pageshow", sendAgain); // one came back to a page that the browser kept
 document.addEventListener("formset:added", nameDrawnFields);
 document.addEventListener("focusin", nameOpenedSearch);
 document.addEventListener("mouseover", tellWhatIsCut);

@@ -18,6 +18,7 @@ from devices import history
 from devices.admin.base.forms import LineInput
 from devices.admin.base.pages import OwnPagesMixin, say_done, set_digest, url_name
 from devices.history import undoing
+from devices.models.dependants import Dependants
 
 MAX_SHOWN = 20  # devices that a confirmation lists by name
 
@@ -73,8 +74,8 @@ class BulkChange:
         count = self.change(rows, given, by=by)
         return str(self.done % {**given, "n": count}), count
 
-    def goes_with(self, rows: Any) -> list[str]:
-        """Return what else is changed or deleted with the rows, in words."""
+    def goes_with(self, rows: Any) -> list[Dependants]:
+        """Return what is deleted with the rows."""
         return []
 
     def lacking(self, rows: Any, user: Any) -> list[str]:
@@ -179,7 +180,7 @@ class BulkActionsMixin(OwnPagesMixin):
         rows = self.model._default_manager.filter(pk__in=queryset.order_by().values("pk"))
         affected = change.affected(rows, given or {})
         goes_with = change.goes_with(affected)
-        digest = set_digest(affected, *goes_with)
+        digest = set_digest(affected, *(str(one) for one in goes_with if one.is_kept))
         confirmed = request.POST.get("shown") or None
         lacks = change.lacking(affected, request.user)
         if given is not None and not lacks and confirmed == digest:
@@ -199,7 +200,7 @@ class BulkActionsMixin(OwnPagesMixin):
             selected=rows.count(),
             more=max(count - MAX_SHOWN, 0),
             others=change.others,
-            goes_with=goes_with,
+            goes_with=list(map(str, goes_with)),
             lacking=change.lacking_text % {"names": ", ".join(lacks)} if lacks else "",
             has_moved=confirmed is not None and confirmed != digest,
             shown=digest,

@@ -15,12 +15,12 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices.admin.base.pages import OwnPagesMixin, is_key, may_view
+from devices.admin.base.pages import OwnPagesMixin, drop_messages, is_key, may_view
 from devices.admin.base.rendering import REVOKED
-from devices.database.conflicts import Gone, conflict_text
+from devices.database.conflicts import Gone, RefusedNow, conflict_text
 from devices.database.turns import hold
 from devices.extension_points import GUARDS, View
-from devices.models.dependants import dependants, links, not_deletable
+from devices.models.dependants import dependants, kept_counts, links, not_deletable
 
 FILTER_PARTS = ("exact", "isnull", "id__exact", "gte", "lt", "in")  # that Django's filters use
 DATE_PARTS = ("year", "month", "day")
@@ -132,14 +132,14 @@ class AddressParametersMixin(admin.ModelAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Return what is deleted, and count what goes along.
 
-        Raises ValidationError where a page showed that other rows do.
+        Raises RefusedNow where a page showed that other rows do, of those that staff keep.
         """
         names, counts, *others = super().get_deleted_objects(objs, request)
         hidden = {str(self.model._meta.verbose_name_plural), *links(self.model)}
         counts = {name: count for name, count in counts.items() if str(name) not in hidden}
         shown = request.POST.get("goes_with")
-        if shown is not None and shown != "".join(f"{count}," for count in counts.values()):
-            raise ValidationError(MOVED)
+        if shown is not None and shown != kept_counts(counts.items()):
+            raise RefusedNow(MOVED)
         return names, counts, *others
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
@@ -275,9 +275,10 @@ class SaveChangedFieldsMixin:
         view = partial(super().changeform_view, request, *args, **kwargs)  # type: ignore[misc]
         try:
             return view()
-        except (ValidationError, DatabaseError, Gone) as error:
+        except (RefusedNow, DatabaseError, Gone) as error:
             if request.method != "POST" or conflict_text(error) is None:
                 raise
+        drop_messages(request)
         return view()
 
     def save_model(self, request: HttpRequest, obj: Model, form: forms.Form, change: bool) -> None:

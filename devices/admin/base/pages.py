@@ -10,6 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IS_POPUP_VAR
+from django.contrib.messages.middleware import MessageMiddleware
 from django.core.exceptions import PermissionDenied
 from django.db.models import BigIntegerField, Model, QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -79,6 +80,11 @@ def site_page(
 def say_done(request: HttpRequest, text: str, count: int) -> None:
     """Say what was done to `count` rows; where that is none, as after others, it is no success."""
     messages.add_message(request, messages.SUCCESS if count else messages.WARNING, text)
+
+
+def drop_messages(request: HttpRequest) -> None:
+    """Say nothing of what a view queued that saved nothing: begin as a request does."""
+    MessageMiddleware(HttpResponse).process_request(request)
 
 
 def download(file: IO[bytes], name: str, kind: Format) -> FileResponse:

@@ -157,7 +157,7 @@ class PresentedForm(forms.Form):
         uploaded: UploadedFile | None = self.cleaned_data.get("file")
         text: str = self.cleaned_data.get("presented") or ""
         if uploaded is not None:
-            uploaded.seek(0)  # the form may have been read before
+            uploaded.seek(0)  # a view is run again after a conflict: SaveChangedFieldsMixin
         content = uploaded.read(longest + 1) if uploaded is not None else text.encode()
         if not content:
             raise ValidationError(

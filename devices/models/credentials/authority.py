@@ -18,6 +18,7 @@ from devices.credentials import crl, x509
 from devices.credentials.crl import RevokedEntry
 from devices.credentials.x509 import NameSource, Refused
 from devices.database.batches import batched
+from devices.database.conflicts import checking_again
 from devices.history import Recorded, Records
 from devices.history.recording import BATCH_SIZE
 
@@ -260,7 +261,8 @@ class CertificateAuthority(Recorded):
         moment = now or timezone.now()
         with transaction.atomic():
             self.hold()
-            read = self.read_list(content, now=moment)
+            with checking_again():
+                read = self.read_list(content, now=moment)
             self._replace_serials(set(read.entries.values()), made=read.made)
             loaded, _created = RevocationList.objects.update_or_create(
                 authority=self,

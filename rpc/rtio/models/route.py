@@ -11,6 +11,7 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from devices.database.conflicts import checking_again
 from devices.database.turns import take_turn
 from devices.history import Recorded, Records
 
@@ -151,7 +152,8 @@ class DeviceServiceRoute(Recorded):
             kwargs["update_fields"] = {*fields, "crc"}
         with transaction.atomic():
             take_turn(self._meta.db_table)
-            self._check_fit()
+            with checking_again():
+                self._check_fit()
             super().save(*args, **kwargs)
 
     def refuse(self) -> None:

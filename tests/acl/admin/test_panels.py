@@ -8,7 +8,7 @@ from django.test import Client, RequestFactory
 
 from acl.admin.panels import MAX_IN_PANEL, rules_panel
 from acl.engine.decisions import Request
-from acl.models import CommandPermission
+from acl.models import Assertion, CommandPermission
 from tests.support.staff import staff
 
 LIST = "/admin/acl/commandpermission/"
@@ -206,15 +206,19 @@ def test_known_commands_are_suggested(
 
 
 def test_commands_of_the_journal_are_suggested_to_its_readers(
-    client: Client, monkeypatch: pytest.MonkeyPatch, db: None
+    client: Client, monkeypatch: pytest.MonkeyPatch, make_device: Any
 ) -> None:
     late = {Request("lamp", "lamp", "/v1/Late"): 3}
     monkeypatch.setattr("acl.analysis.what_if.REQUEST_SOURCES", [lambda: late])
+    make_device("lamp")
+    Assertion.objects.create(text="lamp may /v1/Light lamp")
     kim, address = staff("view_commandpermission"), f"{LIST}commands/?q=/v1/L"
     client.force_login(kim)
     assert client.get(address).json()["found"] == []
     kim.user_permissions.add(Permission.objects.get(codename="view_callrecord"))
     assert client.get(address).json()["found"] == ["/v1/Late"]
+    kim.user_permissions.add(Permission.objects.get(codename="view_assertion"))
+    assert client.get(address).json()["found"] == ["/v1/Late", "/v1/Light"]
 
 
 def test_a_search_that_names_too_much_says_so(

@@ -9,10 +9,12 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from devices import history
 from devices.admin.base.actions import MAX_SHOWN
 from devices.authentication import authenticate
+from devices.events.models import Delivery, Event, Webhook
 from devices.models import Certificate, Device, Membership, PreSharedKey
 from devices.models.group import DeviceGroup
 from tests.support import pki
@@ -97,8 +99,23 @@ def test_what_would_go_with_it_now_is_shown_before_it_is_deleted(
     again = admin_client.post(address, alone, follow=True)
     assert "no longer what was shown" in str(*again.context["messages"])
     assert "no longer what was shown" in confirm(admin_client, listed).content.decode()
+    alone = inputs(again)
+    listed = act(admin_client, "delete_selected", [device])
+    PreSharedKey.objects.all().delete()
+    make_rule(device, "everyone", "/v1/X")  # as many, of another kind
+    again = admin_client.post(address, alone, follow=True)
+    assert "no longer what was shown" in str(*again.context["messages"])
+    assert "no longer what was shown" in confirm(admin_client, listed).content.decode()
     admin_client.post(address, inputs(again))
     assert not Device.objects.exists()
+
+    webhook = Webhook.objects.create(name="calls", url="https://hooks.example.com/")
+    address = f"/admin/devices/webhook/{webhook.pk}/delete/"
+    sent = inputs(admin_client.get(address))
+    now, event = timezone.now(), Event.objects.all()[0]  # comes and goes by itself:
+    Delivery.objects.create(webhook=webhook, event=event, due_at=now, give_up_at=now)
+    admin_client.post(address, sent)
+    assert not Webhook.objects.exists()
 
     group = make_group("yard")
     chosen = {"action": "delete_selected", "_selected_action": [group.pk]}
