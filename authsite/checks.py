@@ -1,6 +1,7 @@
 """System checks of a deployment: settings that work, but protect staff's accounts too little."""
 
 import os
+import sqlite3
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Tags, register
+from django.db import connection
 
 from authsite.accounts.second_factor import Policy, policy
 from authsite.accounts.sign_on.break_glass import lack_second_factor
 from authsite.settings import env
 
+MIN_SQLITE = (3, 35)
 ALIKE = 0.9  # of two names, from 0 to 1
 
 
@@ -45,6 +48,20 @@ def the_database_has_a_folder(**_kwargs: Any) -> list[CheckMessage]:
             "DATABASE_URL must name a file in a folder that exists and may be written; "
             f"it is {path}.",
             id="authsite.E002",
+        )
+    ]
+
+
+@register(Tags.security)
+def sqlite_is_new_enough(**_kwargs: Any) -> list[CheckMessage]:
+    """Report a library that does not know `AS MATERIALIZED`: devices would connect, not command."""
+    if connection.vendor != "sqlite" or sqlite3.sqlite_version_info >= MIN_SQLITE:
+        return []
+    return [
+        checks.Error(
+            f"SQLite {sqlite3.sqlite_version} is too old: it must be 3.35 or newer.",
+            hint="Use a newer Python, or PostgreSQL.",
+            id="authsite.E003",
         )
     ]
 

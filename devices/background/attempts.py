@@ -7,6 +7,7 @@ What is to be attempted are rows of the database. One thread asks for them, whic
 import asyncio
 import logging
 import queue
+import socket
 import ssl
 import threading
 import time
@@ -14,12 +15,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from django.db import Error, connection
 
 MAX_REST = 60.0  # seconds that a host which fails is left alone
-MAX_NAMES = 400  # looked up at once, a thread each: slow name servers hold up no other host
+MAX_NAMES = 400  # looked up at once, a thread each: a slow name server holds up no other host
 PAUSE = 1.0  # seconds after which a thread goes on that failed, or found nothing to do
 
 Attempt = TypeVar("Attempt")
@@ -37,6 +39,23 @@ def tls_context(authorities: str = "") -> ssl.SSLContext:
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
+
+
+class EventLoop(asyncio.SelectorEventLoop):
+    """Looks up a name once at a time, for all attempts at its host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_default_executor(ThreadPoolExecutor(MAX_NAMES))
+        self._lookups: dict[object, asyncio.Future[list[Any]]] = {}
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> list[Any]:
+        key = (host, port, *options.items())
+        if key not in self._lookups:
+            ask = partial(socket.getaddrinfo, host, port, **options)
+            self._lookups[key] = self.run_in_executor(None, ask)
+            self._lookups[key].add_done_callback(lambda _: self._lookups.pop(key))
+        return await asyncio.shield(self._lookups[key])
 
 
 @dataclass(slots=True)
@@ -144,8 +163,7 @@ class Worker(BackgroundThread, Generic[Attempt]):
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._loop.set_default_executor(ThreadPoolExecutor(MAX_NAMES))
+            self._loop = EventLoop()
             self._connections = threading.Thread(
                 target=self._loop.run_forever, name=f"{self.name}-connections", daemon=True
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from devices.database.postgresql.names import await_address
+from devices.database.names import look_up
 
 
 class ConnectionPool(redis.ConnectionPool):
@@ -22,10 +22,9 @@ def _bounded(kind: type[Any]) -> type[Any]:
     class Bounded(kind):  # type: ignore[misc]
         def connect_check_health(self, *args: Any, **options: Any) -> None:
             if not self.is_connected and (host := getattr(self, "host", "")):  # a socket has none
-                try:
-                    await_address(host, self.socket_connect_timeout)
-                except OSError as error:
-                    raise redis.ConnectionError(str(error)) from error
+                found = look_up([host], self.socket_connect_timeout).get(host)
+                if isinstance(found, OSError):
+                    raise redis.ConnectionError(str(found)) from found
             super().connect_check_health(*args, **options)
 
     return Bounded

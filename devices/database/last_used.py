@@ -8,11 +8,12 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+import msgspec
 from django.apps import apps
 from django.db import connections, router
 
 from devices.database.confirmation import WITHOUT_WAITING, without_waiting
-from devices.database.statements import Statement, execute
+from devices.database.statements import execute
 from devices.database.write_behind import STATEMENT_SECONDS, WriteBehindWorker
 from devices.verdicts import Verdict
 
@@ -21,16 +22,44 @@ DIGESTS = "digests"
 FIELDS = {"Device": "last_seen", "PreSharedKey": "last_used", "Certificate": "last_used"}
 
 
-# Every writer locks rows newest first, so that no two wait for each other. One parameter whatever
-# the number of rows: a query of Django's has a placeholder for each, and costs four times as much.
-# One statement without BEGIN and COMMIT: they would be three round trips more, and a thread that
-# watches over the commit.
-# Rows that somebody else has locked, perhaps for long, are left for the next time.
-DUE = "SELECT id FROM {table} WHERE id {among} AND ({field} IS NULL OR {field} <= %s)"
-WRITE = (
-    f"UPDATE {{table}} SET {{field}} = %s WHERE id IN ({DUE} ORDER BY id DESC {{lock}}) "  # noqa: S608
-    "AND {without_waiting} RETURNING id"
-)
+# Each row gets its own moment: those that waited may be hours old. They go along as JSON,
+# {"<id>": "<moment in UTC>"}, one parameter whatever the number of rows: a query of Django's has a
+# placeholder for each, and costs four times as much. One statement without BEGIN and COMMIT: they
+# would be three round trips more, and a thread that watches over the commit.
+# Every writer locks rows newest first, so that no two wait for each other. Rows that somebody else
+# has locked, perhaps for long, are returned, and left for the next time. OFFSET 0 has the rows
+# looked up one by one, where PostgreSQL would read a table of 20,000 as a whole.
+WRITE = {
+    "sqlite": """
+    UPDATE {table} SET {field} = replace(rtrim(used.value, 'Z'), 'T', ' ')
+      FROM json_each(%s) AS used
+     WHERE {table}.id = CAST(used.key AS INTEGER)
+       AND ({field} IS NULL OR {field} <= datetime(used.value, '-{seconds} seconds'))
+    """,
+    "postgresql": """
+    WITH due AS MATERIALIZED (
+        SELECT id, used.value::timestamptz AS moment
+          FROM json_each_text(%s) AS used
+               CROSS JOIN LATERAL (
+                   SELECT id, {field} FROM {table} WHERE id = used.key::bigint OFFSET 0
+               ) AS found
+         WHERE {field} IS NULL OR {field} <= used.value::timestamptz - interval '{seconds} seconds'
+    ), free AS (
+        SELECT id, due.moment
+          FROM due JOIN {table} USING (id)
+         ORDER BY id DESC
+           FOR NO KEY UPDATE OF {table} SKIP LOCKED
+    ), written AS (
+        UPDATE {table} SET {field} = free.moment
+          FROM free
+         WHERE {table}.id = free.id
+           AND ({field} IS NULL OR {field} <= free.moment - interval '{seconds} seconds')
+           AND {without_waiting}
+        RETURNING {table}.id
+    )
+    SELECT id FROM due EXCEPT SELECT id FROM written
+    """,
+}
 
 
 class NewDigest(NamedTuple):
@@ -104,22 +133,17 @@ class LastUsedWorker(WriteBehindWorker[Row, Evidence]):
     def _write_uses(self, model: str, moments: dict[int, datetime]) -> None:
         table = apps.get_model("devices", model)
         connection = connections[router.db_for_write(table)]
-        has_locks = connection.features.has_select_for_no_key_update
-        words = {
-            "table": table._meta.db_table,
-            "field": FIELDS[model],
-            "among": Statement.AMONG[connection.vendor],
-            "lock": "FOR NO KEY UPDATE SKIP LOCKED" if has_locks else "",
-            "without_waiting": WITHOUT_WAITING[connection.vendor],
-        }
-        now = max(moments.values())
-        due = [list(moments), now - EVERY]
-        written = execute(connection, WRITE.format(**words), [now, *due], STATEMENT_SECONDS)
-        if has_locks and len(written) < len(moments):
-            left = execute(connection, DUE.format(**words), due, STATEMENT_SECONDS)
-            with self._lock:
-                for (pk,) in left:
-                    self._collected.setdefault((model, pk), moments[pk])
+        statement = WRITE[connection.vendor].format(
+            table=table._meta.db_table,
+            field=FIELDS[model],
+            seconds=EVERY.seconds,
+            without_waiting=WITHOUT_WAITING[connection.vendor],
+        )
+        uses = msgspec.json.encode(moments).decode()
+        left = execute(connection, statement, [uses], STATEMENT_SECONDS)
+        with self._lock:
+            for (pk,) in left:
+                self._collected.setdefault((model, pk), moments[pk])
 
 
 worker = LastUsedWorker()

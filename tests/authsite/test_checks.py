@@ -39,6 +39,14 @@ def test_a_redirect_that_no_proxy_ends_is_told(
     assert ("authsite.I002" in told()) is is_told
 
 
+@pytest.mark.parametrize(("version", "is_told"), [((3, 34, 1), True), ((3, 35, 0), False)])
+def test_an_old_sqlite_is_told(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], is_told: bool
+) -> None:
+    monkeypatch.setattr("sqlite3.sqlite_version_info", version)
+    assert ("authsite.E003" in told()) is is_told
+
+
 @pytest.mark.parametrize(
     ("accounts", "policy", "debug", "level"),
     [

@@ -13,8 +13,10 @@ import psycopg
 import pytest
 import redis
 
+from devices.background.attempts import MAX_NAMES
+from devices.database import names
 from devices.database.cache import ConnectionPool
-from devices.database.postgresql import names
+from devices.database.postgresql import hosts
 from rpc.rtio.session_ending import MAX_PER_SERVER, SessionEnder
 
 pytestmark = pytest.mark.once(on="postgres")
@@ -53,12 +55,13 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(names, "SECONDS", 0.05)
+    monkeypatch.setattr(hosts, "SECONDS", 0.05)
+    monkeypatch.setattr(names, "SHARED_FOR", 0.0)
     try:
         with pytest.raises(psycopg.OperationalError, match=r"'db.example' .* within 0.05 s"):
-            names.with_addresses(NAMED)
+            hosts.with_addresses(NAMED)
         with pytest.raises(psycopg.OperationalError):  # too late to share the first one's thread
-            names.with_addresses(NAMED)
+            hosts.with_addresses(NAMED)
     finally:
         is_over.set()
     assert asked == ["db.example", "db.example"]
@@ -83,7 +86,7 @@ def test_addresses_stand_beside_the_names(
     resolver: dict[str, list[str]], parameters: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     resolver |= {"db.example": ["192.0.2.1", "192.0.2.1"], "two": ["192.0.2.2", "::2"]}
-    assert names.with_addresses(parameters) == expected
+    assert hosts.with_addresses(parameters) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,12 +94,12 @@ def test_addresses_stand_beside_the_names(
     [{}, {"host": ""}, {"host": "/run"}, {"host": "::1,10.0.0.7"}, {**NAMED, "hostaddr": "::1"}],
 )
 def test_what_has_no_name_is_left_alone(parameters: dict[str, Any]) -> None:
-    assert names.with_addresses(parameters) is parameters
+    assert hosts.with_addresses(parameters) is parameters
 
 
 def test_without_any_address_the_name_is_said(resolver: dict[str, list[str]]) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"'db.example' is not known: .*not known"):
-        names.with_addresses(NAMED)
+        hosts.with_addresses(NAMED)
 
 
 def test_a_cache_s_name_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +121,7 @@ def test_a_name_that_hangs_holds_up_no_attempt_at_another_host(
     is_over = threading.Event()
 
     def getaddrinfo(name: str, *_: Any, **__: Any) -> list[Any]:
-        if name == "hanging.example":
+        if name.startswith("hanging"):
             is_over.wait(10)
         return []
 
@@ -126,7 +129,8 @@ def test_a_name_that_hangs_holds_up_no_attempt_at_another_host(
     worker = SessionEnder()
     loop = worker._event_loop()
     hanging = [
-        asyncio.run_coroutine_threadsafe(loop.getaddrinfo("hanging.example", 1), loop)
+        asyncio.run_coroutine_threadsafe(loop.getaddrinfo(f"hanging{server}.example", 1), loop)
+        for server in range(MAX_NAMES // MAX_PER_SERVER + 1)
         for _ in range(MAX_PER_SERVER)
     ]
     try:

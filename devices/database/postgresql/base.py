@@ -14,7 +14,7 @@ from django.db.backends.postgresql import base
 
 from devices.database import confirmation, deadlines
 from devices.database.deadlines import Server
-from devices.database.postgresql.names import with_addresses
+from devices.database.postgresql.hosts import with_addresses
 
 DEFAULT_PORT = 5432
 LEFT_OUT = 60.0  # seconds that a host is left out at most

@@ -131,6 +131,18 @@ def test_evidence_never_goes_back(make_device: Factory) -> None:
     assert device.last_seen == NOW + timedelta(hours=1)
 
 
+def test_each_row_gets_its_own_moment(make_device: Factory) -> None:
+    """A row that was locked for an hour, or an outage, leaves old moments beside new ones."""
+    moments = {make_device(): NOW, make_device(): NOW + timedelta(hours=1, microseconds=5)}
+    recent = make_device(last_seen=NOW - timedelta(seconds=59))
+    worker = last_used.LastUsedWorker()
+    for device, moment in {**moments, recent: NOW}.items():
+        worker.record_use(seen(device), moment)
+    worker.flush()
+    found = {device: device.last_seen for device in Device.objects.all()}
+    assert found == {**moments, recent: recent.last_seen}
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")
 def test_writers_of_the_same_rows_never_block_each_other_for_ever(make_device: Factory) -> None:
