@@ -215,3 +215,29 @@ def test_bodies_that_come_slowly_leave_threads_for_other_requests(
         assert [one.body for one in (other, *senders)] == [b"done"] * (slow + 1)
 
     asyncio.run(asked())
+
+
+@pytest.mark.parametrize(("parts", "pause"), [(3, 0.0), (10, 0.02)])
+def test_a_long_body_that_comes_too_slowly_ends(
+    monkeypatch: pytest.MonkeyPatch, parts: int, pause: float
+) -> None:
+    """CWE-400; one that goes on fast enough may take longer than it may stand still."""
+    monkeypatch.setattr(asgi, "BODY_PAUSE", 0.1)
+    monkeypatch.setattr(asgi, "BODY_RATE", 1)
+    read: list[bytes] = []
+
+    def handle(environ: Any, start_response: Any) -> list[bytes]:
+        read.append(environ["wsgi.input"].read(99_999))
+        start_response("200 OK", [])
+        return [b""]
+
+    class Slow(Connection):
+        async def receive(self) -> Any:
+            await asyncio.sleep(pause if self._messages else 60)
+            return await super().receive()
+
+    connection = Slow(*[b"x"] * parts, is_cut_off=True)
+    exchange(handle, connection, scope((b"content-length", b"99999")))
+
+    assert read == [b"x" * parts]
+    assert (b"Connection", b"close") in connection.sent[0]["headers"]
