@@ -17,14 +17,14 @@ pytestmark = pytest.mark.once(on="sqlite")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("streams", [("stdout",), ("stdout", "stderr")], ids="+".join)
 @pytest.mark.parametrize(
-    "words",
+    ("words", "streams"),
     [
-        ("migrate", "--plan"),  # Django's, whose few lines are written at the end
-        ("help",),
-        ("make_jwt_key",),
-        ("export_rtio",),  # without the tables
+        (("migrate", "--plan"), ("stdout",)),  # Django's, whose few lines are written at the end
+        (("help",), ("stdout",)),
+        (("make_jwt_key",), ("stdout", "stderr")),
+        (("export_rtio",), ("stdout",)),  # without the tables
+        (("export_rtio",), ("stdout", "stderr")),
     ],
     ids=" ".join,
 )

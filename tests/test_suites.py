@@ -26,7 +26,7 @@ def run(folder: Path, **sources: str) -> tuple[int, str]:
         (folder / f"test_{name}.py").write_text(source)
         (folder / "none.ini").touch()
         command = [sys.executable, "-m", "pytest", "-c", str(folder / "none.ini")]
-        command += ["--rootdir", str(folder), "-p", "no:cacheprovider", "-p", "no:django"]
+        command += ["--rootdir", str(folder), "-p", "no:cacheprovider", "--disable-plugin-autoload"]
         words.append(f"{name}={shlex.join([*command, str(folder / f'test_{name}.py')])}")
     done = python("-m", "tests.support.suites", *words)
     return done.returncode, done.stdout + done.stderr

@@ -197,6 +197,7 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(devices: None) -> No
     assert everything() == [[], [], []]
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

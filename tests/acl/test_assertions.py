@@ -17,6 +17,8 @@ from acl.analysis import assertions, what_if
 from acl.models import Assertion, CommandPermission, CommandSet
 from tests.support.commands import answer, run
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 
 @pytest.fixture
 def registry(make_device: Any, make_group: Any) -> dict[str, Any]:

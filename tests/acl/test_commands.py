@@ -9,7 +9,7 @@ from acl.models import Assertion, CommandPermission
 from devices.models import Device
 from tests.support.commands import answer, run
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from acl.models import CommandPermission
 from acl.models.command_permission import DestinationKind, Effect, SourceKind
 from acl.sentences import SENTENCES
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 
 def test_every_combination_has_a_sentence_of_its_own() -> None:
     combinations = set(product(Effect.values, SourceKind.values, DestinationKind.values))

@@ -15,7 +15,7 @@ from devices import history
 from devices.events.models import Event
 from tests.support.commands import answer, run
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 VIEW, CHANGE = "devices.view_device", "devices.change_device"
 

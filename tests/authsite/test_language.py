@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 CHOOSE = "/admin/language/"
 CHINESE, ENGLISH = 'lang="zh-hans"', 'lang="en"'

@@ -19,7 +19,7 @@ from devices.events.models import Delivery, DeliveryState
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from rpc.models import ALLOWING, CallRecord, reasons
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 MakeGroup = Callable[..., DeviceGroup]
 
 

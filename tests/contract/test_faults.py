@@ -194,6 +194,7 @@ def read_whole(connection: socket.socket) -> bytes:
     return answer
 
 
+@pytest.mark.once(on="postgres")
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stop_loses_no_evidence(how: signal.Signals, tmp_path: Path) -> None:
     with ExitStack() as until_the_end:

@@ -23,7 +23,7 @@ from tests.support.fuzz import (
 )
 from tests.support.servers import demo_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once(on="postgres")]
 
 EXAMPLES = 25 * TIMES
 EACH = 32  # requests of an example

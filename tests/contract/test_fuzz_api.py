@@ -35,7 +35,7 @@ from rpc.rtio.models import DeviceServiceRoute, RtioServer
 from tests.support.fuzz import TIMES
 from tests.support.rules import make_rule
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="postgres")]
 
 EXAMPLES = 3 * TIMES
 OPERATIONS = {

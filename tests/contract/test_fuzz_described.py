@@ -22,7 +22,7 @@ from authsite.api.document import rendered
 from tests.support.fuzz import TIMES, Asked, Fuzz, Told, fuzzing
 from tests.support.servers import demo_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once(on="sqlite")]
 
 EXAMPLES = 20 * TIMES  # requests that fit, and as many that do not, of each operation
 DOCUMENT = json.loads(rendered())

@@ -9,7 +9,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -168,6 +167,7 @@ def test_a_key_revoked_in_one_server_is_refused_by_the_other_at_once(
         assert verifier.code(known.identifier, known.secret) == "VERIFICATION_FAILED"
 
 
+@pytest.mark.once(on="postgres")
 @kinds
 def test_a_key_revoked_by_a_command_is_refused_by_a_server_at_once(
     pair: Pair, register: Register, chosen: bool
@@ -198,6 +198,7 @@ def test_a_device_disabled_in_one_server_is_refused_by_the_other_at_once(
         assert verifier.code(known.identifier, known.secret) == "OK"
 
 
+@pytest.mark.once(on="postgres")
 def test_a_certificate_revoked_in_one_server_is_refused_by_the_other_at_once(
     pair: Pair, admin: Admin, register: Register
 ) -> None:
@@ -214,6 +215,7 @@ def test_a_certificate_revoked_in_one_server_is_refused_by_the_other_at_once(
         assert verifier.accepts(known.identifier, leaf) is False
 
 
+@pytest.mark.once(on="postgres")
 def test_a_trust_anchor_switched_off_by_one_process_vouches_for_nobody_in_another(
     pair: Pair, register: Register
 ) -> None:
@@ -232,6 +234,7 @@ def test_a_trust_anchor_switched_off_by_one_process_vouches_for_nobody_in_anothe
         assert verifier.accepts(known.identifier, leaf) is False
 
 
+@pytest.mark.once(on="postgres")
 def test_a_verification_is_in_the_database_within_seconds(pair: Pair, register: Register) -> None:
     known = register(chosen=False)
     with Verifier(pair.asked) as verifier:
@@ -271,41 +274,37 @@ def test_servers_that_verify_and_staff_who_write_never_fail_each_other(
         assert "Traceback" not in server.log
 
 
-@contextmanager
-def counting(folder: Path, cache: str) -> Iterator[Pair]:
-    """Yield two servers that have verified nobody yet, and count failures in that cache."""
-    with demo_database(folder) as (url, _):
-        first, second = start(folder, url, CACHE_URL=cache), start(folder, url, CACHE_URL=cache)
-        first.manage("createcachetable")
-        with first, second:
-            yield Pair(first, second)
-
-
+@pytest.mark.once(on="postgres")
 def test_with_a_shared_cache_failures_in_both_servers_add_up_to_the_limit(tmp_path: Path) -> None:
-    with counting(tmp_path, "dbcache://authsite_cache") as pair:
-        (known,) = registered(pair.staffed, True)
+    cache = "dbcache://authsite_cache"
+    with demo_database(tmp_path) as (url, _):
+        first, second = (start(tmp_path, url, CACHE_URL=cache) for _ in range(2))
+        first.manage("createcachetable")
+        (known,) = registered(first, True)
+        with first, second:  # which have verified nobody yet
 
-        def fail(server: Server) -> None:
-            with Verifier(server) as verifier:
-                for number in range((throttle.FAILURES - 1) // 2):
-                    code = verifier.code(known.identifier, f"guess {number}")
-                    assert code == "VERIFICATION_FAILED"
+            def fail(server: Server) -> None:
+                with Verifier(server) as verifier:
+                    for number in range((throttle.FAILURES - 1) // 2):
+                        code = verifier.code(known.identifier, f"guess {number}")
+                        assert code == "VERIFICATION_FAILED"
 
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(fail, pair))
-        with Verifier(pair.staffed) as first, Verifier(pair.asked) as second:
-            assert first.code(known.identifier, CHOSEN) == "OK"  # one failure short of the limit
-            assert first.code(known.identifier, "one guess more") == "VERIFICATION_FAILED"
-            assert second.code(known.identifier, CHOSEN) == "VERIFICATION_FAILED"
-            assert first.code(known.identifier, CHOSEN) == "OK"  # remembered
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(fail, (first, second)))
+            with Verifier(first) as one, Verifier(second) as other:
+                assert one.code(known.identifier, CHOSEN) == "OK"  # one short of the limit
+                assert one.code(known.identifier, "one guess more") == "VERIFICATION_FAILED"
+                assert other.code(known.identifier, CHOSEN) == "VERIFICATION_FAILED"
+                assert one.code(known.identifier, CHOSEN) == "OK"  # remembered
 
 
-@pytest.mark.once(on="sqlite")
-def test_without_a_shared_cache_each_server_counts_failures_alone(tmp_path: Path) -> None:
-    with counting(tmp_path, "locmemcache://") as pair:
-        (known,) = registered(pair.staffed, True)
-        with Verifier(pair.staffed) as first, Verifier(pair.asked) as second:
-            for number in range(throttle.FAILURES):
-                assert first.code(known.identifier, f"guess {number}") == "VERIFICATION_FAILED"
-            assert first.code(known.identifier, CHOSEN) == "VERIFICATION_FAILED"
-            assert second.code(known.identifier, CHOSEN) == "OK"
+@pytest.mark.once(on="postgres")
+def test_without_a_shared_cache_each_server_counts_failures_alone(
+    pair: Pair, register: Register
+) -> None:
+    known = register(chosen=True)
+    with Verifier(pair.staffed) as first, Verifier(pair.asked) as second:
+        for number in range(throttle.FAILURES):
+            assert first.code(known.identifier, f"guess {number}") == "VERIFICATION_FAILED"
+        assert first.code(known.identifier, CHOSEN) == "VERIFICATION_FAILED"
+        assert second.code(known.identifier, CHOSEN) == "OK"

@@ -26,7 +26,7 @@ from tests.support.pki import (
     revocation_list,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 ROOT = authority("Root", serial=0xFEED)
 LEAF = device_certificate("sensor-1", ROOT, serial=0xABC)

@@ -24,6 +24,8 @@ from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from tests.support import pki
 from tests.support.commands import answer, run
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 Factory = Callable[..., Device]
 
 

@@ -35,6 +35,8 @@ from tests.support.rtio_simulator import (
 )
 from tests.support.servers import Server, demo_server
 
+pytestmark = pytest.mark.once(on="processes")
+
 BACKEND = "//rtio.example/one"
 BATCH = 500
 Connect = Callable[..., SimulatedDevice]

@@ -124,6 +124,7 @@ def test_every_address_is_answered(client: Client) -> None:
     assert not failures(client, ((address, {}) for address in left))
 
 
+@pytest.mark.once(on="postgres")
 def test_every_page_takes_any_parameter(client: Client) -> None:
     pages = [
         *(address for address, _model in lists()),
@@ -145,7 +146,7 @@ def test_every_filter_takes_a_number_that_no_column_holds(client: Client) -> Non
         for address, model in lists()
         for one in admin.site.get_model_admin(model).list_filter
         if (name := getattr(one, "parameter_name", None))
-        for before in ("", "group-")
+        for before in (("", "group-") if "/acl/" in address else ("",))  # as filters of rules have
         for number in numbers
     )
     assert not failures(client, asked)
@@ -176,6 +177,7 @@ def test_every_new_row_takes_any_initial_value(client: Client) -> None:
     assert not failures(client, asked)
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize("lookup", ["regex", "iregex"])
 @pytest.mark.parametrize("value", ["^([0-9a-f-]+)+!$", "["])
 def test_no_regular_expression_runs_for_a_viewer(client: Client, lookup: str, value: str) -> None:
@@ -217,6 +219,7 @@ def test_no_field_of_rows_asks_for_what_no_row_can_be(client: Client) -> None:
                 assert said in answer.content.decode(), (address, field, key)
 
 
+@pytest.mark.once(on="sqlite")
 def test_no_form_saves_a_copy_where_none_is_offered(client: Client) -> None:
     for address, model in lists():
         if admin.site.get_model_admin(model).has_add_permission(client.get(address).wsgi_request):

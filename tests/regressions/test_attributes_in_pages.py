@@ -22,6 +22,8 @@ from devices.transfer.formats import Format
 from tests.regressions.test_attributes import TEXTS
 from tests.support.forms import inputs
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 Factory = Callable[..., Device]
 
 

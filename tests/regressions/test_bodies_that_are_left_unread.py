@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.servers import PATIENCE, Server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.once(on="sqlite")]
 
 QUESTION = json.dumps(
     {

@@ -15,6 +15,8 @@ from rest_framework.test import APIClient
 from devices.values.json_text import DuplicateNameError, named_once
 from tests.devices.api.conftest import api, client_of
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 __all__ = ["api", "client_of"]  # fixtures that live elsewhere
 
 TOO_MANY = 1001

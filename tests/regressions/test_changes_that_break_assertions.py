@@ -26,6 +26,8 @@ from tests.support.commands import run
 from tests.support.forms import filled, inputs
 from tests.support.rules import make_rule
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 DEVICES, GROUPS = "/admin/devices/device/", "/admin/devices/devicegroup/"
 RULES, SETS = "/admin/acl/commandpermission/", "/admin/acl/commandset/"
 ASKED = "This breaks an assertion. Nothing is saved yet."

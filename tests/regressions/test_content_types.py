@@ -16,6 +16,8 @@ from django.test import Client, RequestFactory
 
 from rpc.wsgi import MachineFastPath
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 FORM = "application/x-www-form-urlencoded"
 UNREADABLE = "x*=''; x*0=a"  # on which Python's own parser fails, with a TypeError
 PART = '--B\r\nContent-Disposition: form-data; name="a%d"\r\n\r\né\r\n'

@@ -17,7 +17,7 @@ from devices.transfer.formats import Format
 from devices.transfer.importing import Import
 from devices.transfer.tables import read
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 DEEPEST = ["".join(map(str, range(level + 1))) for level in range(MAX_DEPTH)]
 CHAIN = {"a": "", "b": "a", "c": "b", "d": "c"}

@@ -18,7 +18,7 @@ from devices.credentials.crl import MAX_LIST_BYTES
 from devices.models import CertificateAuthority
 from tests.support.pki import authority
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 LARGE = 3 * 1024 * 1024  # more than is kept in memory
 
 

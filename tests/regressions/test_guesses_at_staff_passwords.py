@@ -18,7 +18,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from authsite.accounts.sign_on.models import ExternalIdentity
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 PASSWORD = "a long enough password"
 WRONG = {
     "/admin/login/": {"username": "kim", "password": "wrong"},

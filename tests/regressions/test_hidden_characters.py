@@ -16,7 +16,7 @@ from tests.support.commands import run
 from tests.support.forms import inputs
 from tests.support.pki import authority
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 HIDDEN = {
     "bidi override": "a\u202eb",

@@ -10,7 +10,7 @@ import sys
 import pytest
 from django.test import Client
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 FORGED = "2026-01-01 00:00:00,000 WARNING authsite.sign_on: 'root' logged in"
 # Ends of lines, one for each way to write one, and what clears a screen.
 SIGNS = (

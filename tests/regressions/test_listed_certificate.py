@@ -73,6 +73,7 @@ def test_expiring_leaves_listed_certificates_out(listed: Certificate) -> None:
     assert "lamp" not in run("expiring", "--within", "20000d")[0]
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     "address",
     [
@@ -102,6 +103,7 @@ def test_filters_find_a_listed_certificate_among_the_revoked(
     assert admin_client.get(page, {"state": "revoked"}).context["cl"].result_count == 1
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize("pin", Pin)
 @pytest.mark.parametrize("revoked", ["by nobody", "by staff", "by a list", "by a namesake"])
 def test_the_page_says_what_the_verdict_says(

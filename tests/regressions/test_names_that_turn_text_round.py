@@ -19,6 +19,8 @@ from devices.values.text import isolated
 from tests.support.forms import inputs
 from tests.support.rules import make_rule
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 TURNED = "sensors\u202e ton yam"
 HEBREW = "\u05d7\u05d9\u05d9\u05e9\u05e0\u05d9\u05dd"
 

@@ -18,6 +18,8 @@ from django.views.debug import ExceptionReporter, get_exception_reporter_class
 from authsite.accounts.token_text import generate
 from tests.support.commands import python
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 PEPPER = "bmV3ZXN0IHBlcHBlciBmb3IgdGVzdHMsIDMyIGJ5dGVz"
 SECRETS: dict[str, Any] = {
     "SECRET_KEY": "the-signing-key-of-sessions",

@@ -16,7 +16,7 @@ from authsite.accounts.tokens.models import ApiToken
 from devices.events.models import Webhook
 from devices.models import Device, PreSharedKey
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 PASSWORD = "a long enough password"
 WEBHOOK = {"name": "tickets", "url": "https://tickets.example.com/", "state": "active"}
 

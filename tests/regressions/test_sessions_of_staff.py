@@ -22,7 +22,7 @@ from authsite.accounts.sessions import SessionStore
 from devices.events.models import Event
 from tests.support.staff import browser_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 PASSWORD = "a long enough password"
 LOGIN = "/admin/login/"
 

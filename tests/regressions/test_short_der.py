@@ -16,7 +16,7 @@ from devices.credentials import crl, x509
 from devices.models import Certificate, Device
 from tests.support.pki import DAY, NOW, authority, device_certificate, name, revocation_list
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 
 def minimal(common_name: str) -> bytes:

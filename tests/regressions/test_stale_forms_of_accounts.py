@@ -16,6 +16,8 @@ from authsite.accounts.tokens.service_account import ServiceAccount
 from tests.support.forms import inputs
 from tests.support.staff import staff
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 PASSWORD = "a long enough password"
 
 

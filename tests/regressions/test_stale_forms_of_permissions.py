@@ -13,6 +13,8 @@ from acl.models import Assertion, CommandSet
 from tests.support.forms import inputs
 from tests.support.rules import make_rule
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 TOLD = "others changed this; their change stands"
 
 

@@ -26,7 +26,7 @@ from rpc.rtio.models import DeviceServiceRoute
 from tests.support.forms import inputs
 from tests.support.rules import make_rule
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 Case = tuple[Any, str]  # the row whose last change is undone, and what is said of it
 

@@ -14,6 +14,8 @@ from devices.authentication import authenticate
 from devices.models import Device, PreSharedKey
 from rpc.authentication import RequestIds, source_address
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 BACKEND = "//api.cesanta.com/cloud"
 SECRET = "cloud-backend-key-0123456789"
 

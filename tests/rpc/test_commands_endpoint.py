@@ -17,6 +17,8 @@ from rpc.commands.registry import COMMANDS, Command, InvalidArguments
 from tests.support.pki import authority, device_certificate
 from tests.support.rules import make_rule
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 CLOUD = "//api.cesanta.com/cloud"
 SENSOR = "//api.cesanta.com/sensor"
 LAMP = "//api.cesanta.com/lamp"

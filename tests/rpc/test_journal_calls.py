@@ -109,6 +109,7 @@ def test_a_success_is_allowed_and_all_else_refused(post: Post) -> None:
     assert [(row.outcome, row.count) for row in written()] == [("allowed", 2), ("refused", 1)]
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("body", "method", "reason"),
     [
@@ -129,6 +130,7 @@ def frame(*commands: tuple[str, Any], **members: Any) -> dict[str, Any]:
     return {"v": 1, "cmds": [{"cmd": name, "args": args} for name, args in commands], **members}
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("command", "kept"),
     [
@@ -197,6 +199,7 @@ def test_the_rest_form(post: Post) -> None:
     }
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("headers", "claim", "claimed", "reason"),
     [

@@ -281,6 +281,7 @@ def test_processes_that_write_at_once_lose_nothing(server: Server) -> None:
     assert counted.split()[-1] == str(2 * 20 * 100)
 
 
+@pytest.mark.once(on="postgres")
 @pytest.mark.e2e
 def test_a_server_that_is_told_to_end_writes_what_it_counted(tmp_path: Path) -> None:
     with demo_server(tmp_path, EVIDENCE_INTERVAL="600") as own:

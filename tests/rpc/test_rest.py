@@ -12,6 +12,8 @@ from devices.models import Device, PreSharedKey
 from rpc.commands.auth import AUTHENTICATE, AUTHORIZE_COMMAND
 from rpc.commands.registry import COMMANDS
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 CLOUD = "//api.cesanta.com/cloud"
 SECRET = "cloud-backend-key-0123456789"
 SENSOR = "//api.cesanta.com/sensor"

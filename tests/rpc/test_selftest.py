@@ -15,6 +15,8 @@ from rpc.api.examples import EXAMPLES
 from tests.support.postgres import free_port
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 Reply = tuple[int, str, bytes]
 Answering = Callable[[str, Any], Reply]
 

@@ -20,7 +20,7 @@ from tests.support.staff import browser_of, staff
 ADD = "/admin/acl/commandpermission/add/"
 LIST = "/admin/acl/commandpermission/"
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 
 def fields(**overrides: Any) -> dict[str, Any]:

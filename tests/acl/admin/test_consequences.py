@@ -16,6 +16,8 @@ from acl.extension_points import REQUEST_SOURCES
 from acl.models import Assertion, CommandPermission
 from devices.models import Device
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 LIST = "/admin/acl/commandpermission/"
 ASKED = "This breaks an assertion. Nothing is saved yet."
 TOLD = "An assertion does not hold any more: lamp may /v1/X itself"

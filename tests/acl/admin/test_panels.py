@@ -11,6 +11,8 @@ from acl.engine.decisions import Request
 from acl.models import Assertion, CommandPermission
 from tests.support.staff import staff
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 LIST = "/admin/acl/commandpermission/"
 
 

@@ -13,7 +13,7 @@ from devices.events.models import Event
 from devices.models import DeviceGroup
 from tests.devices.api.conftest import Client, account
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 SENDER, RECEIVER = "//example/sender", "//example/receiver"
 DOCUMENT = "/api/v1/permissions-document"
 

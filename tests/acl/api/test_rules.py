@@ -12,7 +12,7 @@ from acl.engine.decisions import decide
 from acl.models import Assertion, CommandPermission, CommandSet
 from tests.devices.api.conftest import Client, account
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 RULES, SETS, ASSERTIONS = "/api/v1/rules", "/api/v1/command-sets", "/api/v1/assertions"
 SENDER, RECEIVER = "//example/sender", "//example/receiver"
 

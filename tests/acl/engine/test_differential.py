@@ -5,6 +5,7 @@ from itertools import product, starmap
 from typing import Any
 from unittest import mock
 
+import pytest
 from django.db import connection, transaction
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
@@ -177,6 +178,7 @@ def test_the_engine_answers_as_the_oracle(
         transaction.set_rollback(True)
 
 
+@pytest.mark.once(on="sqlite")
 @thorough(100)
 @given(registry=registries(), question=questions, now=moments)
 def test_an_explanation_names_what_the_oracle_finds(
@@ -234,6 +236,7 @@ def test_what_nobody_may_is_allowed_to_nobody_where_it_holds(
     assert broken or not allowed
 
 
+@pytest.mark.once(on="sqlite")
 @thorough(60)
 @given(registry=registries(), now=moments)
 def test_a_shadowed_rule_allows_nothing_from_now_on(db: None, registry: Registry, now: int) -> None:

@@ -15,7 +15,7 @@ from authsite.accounts.tokens.models import ApiToken
 from devices import history
 from devices.events.models import Event
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 PASSWORD = "a long pass phrase of nobody"
 PBKDF2 = "django.contrib.auth.hashers.PBKDF2PasswordHasher"

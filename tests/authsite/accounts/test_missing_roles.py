@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group
 from devices.models import Device
 from tests.support.staff import browser_of, staff
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 REFUSED = {
     "Viewer": {

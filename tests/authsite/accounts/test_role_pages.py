@@ -15,7 +15,7 @@ from django.urls import reverse
 from authsite.roles import ROLES
 from tests.support.forms import inputs
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 
 def offered(client: Client, page: str, field: str) -> set[str]:

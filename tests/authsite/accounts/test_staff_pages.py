@@ -19,6 +19,8 @@ from tests.support.commands import run
 from tests.support.forms import inputs
 from tests.support.staff import browser_of, staff
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 LIST = "/admin/auth/user/"
 PASSWORD = "a long enough password"
 
@@ -81,6 +83,7 @@ def test_the_last_active_superuser_stays(
     assert User.objects.filter(is_active=True, is_superuser=True).get() == second
 
 
+@pytest.mark.once(on="postgres")
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has one writer")
 @pytest.mark.parametrize("way", ["change", "delete", "list", "command"])
 def test_a_turn_is_taken_before_an_account_is_locked(

@@ -14,7 +14,7 @@ from authsite.accounts.tokens.service_account import ServiceAccount
 from tests.support.forms import inputs
 from tests.support.staff import browser_of, staff
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 TOKENS, ACCOUNTS = "/admin/authsite/apitoken/", "/admin/authsite/serviceaccount/"
 VIEW, CHANGE = "devices.view_device", "devices.change_device"

@@ -128,7 +128,7 @@ def written(walk: Walk, deed: Deed, form: tuple[str, Any, str]) -> list[str]:
     return [one for one in statements if one.startswith(WRITES) and SESSIONS not in one]
 
 
-@pytest.mark.parametrize("who", [one for one in WHO if one != SUPERUSER])
+@pytest.mark.parametrize("who", [*roles.ROLES, NONE])  # an auditor may see more than SINGLE
 def test_what_no_page_offers_is_refused(who: str, walk_of: WalkOf) -> None:
     everything, own = walk_of(SUPERUSER).deeds, walk_of(who).deeds
     trial = Walk(walk_of(who).client)

@@ -93,6 +93,7 @@ def labels(client: Client) -> list[str]:
     return [item.label for item in start_page(client)["attention"]]
 
 
+@pytest.mark.once(on="sqlite")
 def test_nothing_needs_attention_where_all_is_well(
     admin_client: Client, make_device: Factory
 ) -> None:
@@ -127,6 +128,7 @@ def test_refusals_that_rose_are_told(
     assert labels(admin_client) == expected
 
 
+@pytest.mark.once(on="sqlite")
 def test_webhooks_that_fail_are_told_to_those_who_may_see_them(
     admin_client: Client, make_device: Factory
 ) -> None:
@@ -165,6 +167,7 @@ def test_everything_is_asked_with_the_same_statements_however_many_rows(
         start_page(admin_client)
 
 
+@pytest.mark.once(on="sqlite")
 def test_slow_counts_are_kept_for_a_minute_and_the_page_says_when(
     admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +182,7 @@ def test_slow_counts_are_kept_for_a_minute_and_the_page_says_when(
     assert start_page(admin_client)["counted"].of["devices"] == 2
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize("page", ["/admin/", "/admin/expiry/"])
 def test_a_cache_that_fails_spoils_no_page(
     page: str, admin_client: Client, monkeypatch: pytest.MonkeyPatch
@@ -192,12 +196,14 @@ def test_a_cache_that_fails_spoils_no_page(
     assert admin_client.get(page).status_code == 200
 
 
+@pytest.mark.once(on="sqlite")
 def test_quick_counts_are_always_new(admin_client: Client, make_device: Factory) -> None:
     for expected in (1, 2):
         make_device()
         assert start_page(admin_client)["counted"].of["devices"] == expected
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.usefixtures("_registry")
 @pytest.mark.parametrize(
     ("permission", "shown"),
@@ -218,6 +224,7 @@ def test_the_page_shows_what_its_reader_may_see(permission: str, shown: set[str]
         assert client.get(figure.url).status_code == 200
 
 
+@pytest.mark.once(on="sqlite")
 def test_recent_changes_name_who_and_what(admin_client: Client, make_device: Factory) -> None:
     def by_mallory(change: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with history.origin("import", user="mallory"):  # what one of these changes is one entry
@@ -245,6 +252,7 @@ def text_of(response: Any) -> str:
     return unescape(re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", response.content.decode())))
 
 
+@pytest.mark.once(on="sqlite")
 def test_an_empty_registry_says_what_to_do_first(
     admin_client: Client, make_device: Factory
 ) -> None:
@@ -262,6 +270,7 @@ def test_an_empty_registry_says_what_to_do_first(
     assert "There are no rules yet" in page
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_list_without_rows_says_what_it_is_for_and_offers_no_file(admin_client: Client) -> None:
     empty = []
     for model in filter(admin.site.is_registered, apps.get_models()):
@@ -280,6 +289,7 @@ HOURS = [
 ]
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("highest", "marks"),
     [
@@ -301,6 +311,7 @@ def heights(drawn: str, kind: str) -> list[float]:
     return [float(height) for height in found]
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_chart_has_a_bar_for_each_hour_and_says_what_it_shows() -> None:
     drawn = hourly_bars(HOURS, title="All <calls>", description="All of them")
     for kind in ("allowed", "refused"):
@@ -316,6 +327,7 @@ def test_a_chart_has_a_bar_for_each_hour_and_says_what_it_shows() -> None:
     assert 'role="img" aria-labelledby="chart-title chart-description"' in drawn
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_chart_of_nothing_is_drawn() -> None:
     drawn = hourly_bars([Hour(hour.begins, 0, 0) for hour in HOURS], title="", description="")
     assert set(heights(drawn, "refused") + heights(drawn, "allowed")) == {0}

@@ -16,6 +16,8 @@ from devices.models import Device, DeviceGroup
 from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 EAST = timezone(timedelta(hours=8))
 
 

@@ -36,7 +36,8 @@ def found(client: Client, text: str) -> dict[str, list[str]]:
     assert response.status_code == 200
     kinds = response.context["found"]
     for kind in kinds:
-        assert client.get(kind.all_url).status_code == 200
+        if kind.hits or kind.title == "Devices":
+            assert client.get(kind.all_url).status_code == 200
         for hit in kind.hits:
             assert client.get(hit.url).status_code == 200
     return {kind.title: [hit.name for hit in kind.hits] for kind in kinds if kind.hits}

@@ -16,7 +16,7 @@ from tests.support.staff import staff
 
 __all__ = ["api", "client_of"]  # fixtures that live elsewhere
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 ACCOUNTS = "/api/v1/accounts"
 
 

@@ -16,7 +16,7 @@ from tests.support.forms import filled
 from tests.support.pki import device_certificate
 from tests.support.staff import staff
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 DEVICES = "/api/v1/devices"
 VIEW, CHANGE = "devices.view_device", "devices.change_device"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.servers import Server, demo_server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.once(on="postgres")]
 
 DEVICES = "/api/v1/devices"
 

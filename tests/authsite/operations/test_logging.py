@@ -19,6 +19,8 @@ from devices.telemetry import request_id
 from rpc.journal import journal, of_verdict
 from rpc.models import CallRecord
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 
 @pytest.fixture
 def current() -> Iterator[str]:

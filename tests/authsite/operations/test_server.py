@@ -13,7 +13,7 @@ import pytest
 from tests.support.postgres import free_port
 from tests.support.servers import Server, empty_registry, own_database
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.once(on="sqlite")]
 
 UNKNOWN: dict[str, str | int] = {
     "id": 1,

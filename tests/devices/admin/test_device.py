@@ -16,6 +16,8 @@ from devices.history import history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.support.staff import browser_of, staff
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 Factory = Callable[..., Device]
 DAY = timedelta(days=1)
 

@@ -11,6 +11,8 @@ from devices.admin import group
 from devices.models import Device, DeviceGroup
 from tests.support.staff import browser_of, staff
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 PAGE = "/admin/devices/devicegroup/tree/"
 Factory = Callable[..., Device]
 

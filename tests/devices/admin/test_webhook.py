@@ -13,7 +13,7 @@ from devices.events.models import GIVE_UP_AFTER, Delivery, DeliveryState, Event,
 from tests.support.forms import inputs
 from tests.support.staff import browser_of, staff
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 
 def url(name: str, *args: object) -> str:

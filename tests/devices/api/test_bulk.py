@@ -12,7 +12,7 @@ from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.devices.api.conftest import Client, account
 from tests.support import pki
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 DEVICES = "/api/v1/devices"
 MANY = 1000
 

@@ -10,7 +10,7 @@ from devices.authentication import authenticate
 from devices.models import Certificate, CertificateAuthority, Device, IdempotentAnswer, PreSharedKey
 from tests.support import pki
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 V1 = "/api/v1"
 CHOSEN = "correct horse battery staple 7"
 

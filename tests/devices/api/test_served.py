@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.servers import Server, demo_server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.once(on="postgres")]
 SCOPES = [
     *(f"devices.{verb}_device" for verb in ("view", "add", "change", "delete")),
     "devices.add_presharedkey",

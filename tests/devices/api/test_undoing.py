@@ -13,7 +13,7 @@ from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.devices.api.conftest import Client, account
 from tests.support.rules import make_rule
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 CHANGES = "/api/v1/changes"
 DEVICE = ["devices.view_device", "devices.change_device", "devices.view_historicaldevice"]

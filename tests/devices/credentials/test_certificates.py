@@ -381,6 +381,7 @@ PATHS = [
 ]
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize("case", PATHS, ids=lambda case: case.name)
 def test_a_path_is_judged(device: Device, root: Party, case: Hanging) -> None:
     trust(root)
@@ -410,6 +411,7 @@ def test_authorities_of_every_accepted_kind(
     assert ask(below(anchor, rsa_padding=pss).pem).verified
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize("length", range(1, 11))
 def test_up_to_ten_intermediates_in_any_order(device: Device, root: Party, length: int) -> None:
     trust(root)
@@ -510,6 +512,7 @@ CN, URI, DNS = NameSource.COMMON_NAME, NameSource.URI, NameSource.DNS
 VERIFIED, MISMATCH = Outcome.VERIFIED, Outcome.NAME_MISMATCH
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("source", "templates", "subject", "alternative", "identifier", "outcome"),
     [

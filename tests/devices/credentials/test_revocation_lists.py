@@ -284,6 +284,7 @@ ELSEWHERE = x.CertificateIssuer([x.DirectoryName(name("Elsewhere"))])
 STRANGER = authority("Stranger")
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -18,7 +18,7 @@ from tests.devices.api.conftest import Client, account, api, client_of
 
 __all__ = ["api", "client_of"]  # fixtures that live elsewhere
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 PATH = "/api/v1/events"
 
 

@@ -179,6 +179,7 @@ def test_an_event_reaches_who_waits_at_once_and_many_may_wait(
     assert delays[len(delays) // 2] < 0.1
 
 
+@pytest.mark.once(on="postgres")
 def test_who_waits_is_answered_when_the_server_stops(world: tuple[Server, str]) -> None:
     server, token = world
     cursor = ask(server, token, after="latest")["cursor"]
@@ -202,6 +203,7 @@ def host() -> Iterator[Receiver]:
         yield made
 
 
+@pytest.mark.once(on="postgres")
 def test_a_webhook_is_called_within_a_second_and_outlives_who_calls(
     world: tuple[Server, str], host: Receiver
 ) -> None:

@@ -231,6 +231,7 @@ def test_pages_hand_out_what_they_list(page: str, changed: dict[str, str]) -> No
         assert secret.encode() not in body
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("page", "query", "said"),
     [

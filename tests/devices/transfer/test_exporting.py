@@ -78,6 +78,7 @@ def test_what_was_exported_makes_the_same_registry_elsewhere(fleet: None, kind: 
     assert list(DeviceGroup.objects.values("name", "parent__name", "description")) == tree
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize("kind", Format)
 def test_neither_secret_nor_digest_is_exported(fleet: None, kind: Format) -> None:
     content = exported(kind)
@@ -193,6 +194,7 @@ def test_the_command_prints_csv_and_filters(fleet: None) -> None:
     assert len(chosen("last_seen=none")) == len(chosen("last_seen__isnull=true")) == 3
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     "condition",
     [
@@ -227,6 +229,7 @@ def test_a_filter_that_names_what_is_not_there_writes_nothing(
     assert not path.exists()
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize("kind", Format)
 def test_the_command_writes_a_file_of_the_kind_that_its_name_tells(
     fleet: None, kind: Format, tmp_path: Path

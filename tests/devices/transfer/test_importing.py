@@ -168,6 +168,7 @@ WRONG: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("key", "value"),
     [(key, value) for key, values in WRONG.items() for value in values],

@@ -25,7 +25,7 @@ LIST = reverse("admin:rpc_callrecord_changelist")
 HOUR = timedelta(hours=1)
 Factory = Callable[..., Device]
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 
 def shown(client: Client, **query: str) -> list[str]:

@@ -15,6 +15,8 @@ from devices.models import Device, PreSharedKey
 from devices.values.addresses import written
 from rpc.admin.snippets import snippets
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 
 def test_a_backend_that_basic_cannot_name_tries_its_key(
     client: Client, make_device: Callable[..., Device]

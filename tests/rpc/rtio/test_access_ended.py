@@ -198,6 +198,7 @@ def page_of(client: Client, device: Device) -> str:
     return client.get(address).content.decode()
 
 
+@pytest.mark.once(on="sqlite")
 def test_staff_end_a_session_on_purpose_and_see_the_receipt(device: Device) -> None:
     client = browser_of(staff("view_device", "view_sessionending", "end_session"))
     address = reverse("admin:rpc_sessionending_end", args=[device.pk])
@@ -220,6 +221,7 @@ def test_staff_end_a_session_on_purpose_and_see_the_receipt(device: Device) -> N
     assert [one.new for one in receipt.fields if one.name == "Device"] == [device.identifier]
 
 
+@pytest.mark.once(on="sqlite")
 def test_who_may_not_end_sessions_finds_no_button_and_no_page(device: Device) -> None:
     client = browser_of(staff("view_device", "view_sessionending"))
     address = reverse("admin:rpc_sessionending_end", args=[device.pk])
@@ -228,6 +230,7 @@ def test_who_may_not_end_sessions_finds_no_button_and_no_page(device: Device) ->
     assert SessionEnding.objects.count() == 0
 
 
+@pytest.mark.once(on="sqlite")
 def test_page_says_which_ids_cannot_be_ended(
     device: Device, make_device: Callable[..., Device]
 ) -> None:
@@ -237,6 +240,7 @@ def test_page_says_which_ids_cannot_be_ended(
     assert client.post(reverse("admin:rpc_sessionending_end", args=[other.pk])).status_code == 403
 
 
+@pytest.mark.once(on="sqlite")
 def test_page_says_through_which_server_it_was_let_in(
     device: Device, make_device: Callable[..., Device]
 ) -> None:
@@ -253,6 +257,7 @@ def test_page_says_through_which_server_it_was_let_in(
 # --- The command ----------------------------------------------------------------------------
 
 
+@pytest.mark.once(on="sqlite")
 def test_command_says_what_could_not_be_reached(device: Device) -> None:
     RtioServer.objects.update(port=free_port())
     (receipt,) = answer("end_sessions", device.identifier, "--wait", "1", code=1)["receipts"]
@@ -261,6 +266,7 @@ def test_command_says_what_could_not_be_reached(device: Device) -> None:
     assert receipt["detail"].startswith("no connection")
 
 
+@pytest.mark.once(on="sqlite")
 def test_command_ends_sessions_at_the_server_that_is_named(
     device: Device, make_rtio_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +280,7 @@ def test_command_ends_sessions_at_the_server_that_is_named(
     assert SessionEnding.objects.get().server.name == "two"
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

@@ -17,7 +17,7 @@ from devices.history import history_of
 from rpc.rtio.models import DeviceServiceRoute
 from rpc.rtio.models.route import MAX_CONFIG_LENGTH, REFUSING_URL
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 Make = Callable[..., DeviceServiceRoute]
 URL = "http://localhost:17517/deviceservice"

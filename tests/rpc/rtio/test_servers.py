@@ -32,7 +32,7 @@ from tests.support import pki
 from tests.support.commands import answer, run
 from tests.support.staff import browser_of, staff
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nMC4C\n-----END PRIVATE KEY-----\n"
 IN_BASE64 = base64.encodebytes(pki.authority().der).decode()

@@ -237,6 +237,7 @@ def test_nothing_is_asked_where_no_server_is_switched_on(
         assert request_endings([device], Cause.ASKED) == []
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize("identifier", ["d" * 35, "d" * 37, "ä" * 36, "d" * 30 + ":ddddd"])
 def test_ids_that_rtio_does_not_take_are_left_out(
     server: RtioServer, keyed: Keyed, identifier: str
@@ -288,6 +289,7 @@ def refuse_unasked(connection: socket.socket) -> None:
     connection.sendall(b"\x23\x00\x01\x00\x00")
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("misbehaviour", "problem"),
     [
@@ -379,6 +381,7 @@ def tls_server(folder: Path, party: pki.Party) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("mode", "certificate", "problem"),
     [
@@ -419,6 +422,7 @@ def test_secret_goes_only_to_the_server_with_the_right_certificate(
         assert rtio.asked == []
 
 
+@pytest.mark.once(on="sqlite")
 def test_plain_server_gets_nothing_from_a_tls_client_and_the_reverse(
     registry: Registry, rtio: RtioSimulator, make_rtio_server: MakeServer, keyed: Keyed
 ) -> None:
@@ -430,6 +434,7 @@ def test_plain_server_gets_nothing_from_a_tls_client_and_the_reverse(
     assert rtio.asked == []
 
 
+@pytest.mark.once(on="sqlite")
 def test_name_that_leads_abroad_gets_no_secret_without_tls(
     registry: Registry,
     rtio: RtioSimulator,
@@ -470,6 +475,7 @@ def test_secret_counts_once(due: tuple[Device, str]) -> None:
     assert shown(device.identifier, secret) == "used"
 
 
+@pytest.mark.once(on="sqlite")
 def test_secret_is_256_bits_in_a_form_of_its_own_that_rtio_takes() -> None:
     made = {generate() for _ in range(100)}
     assert len(made) == 100
@@ -512,6 +518,7 @@ def test_secret_is_void_once_the_session_is_ended(due: tuple[Device, str]) -> No
     assert shown(due[0].identifier, due[1]) == "not waiting"
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize("guess", ["end." + "A" * 43, "end." + "é" * 43, "end." + "\ud800" * 43])
 def test_guess_is_no_secret_of_ours(due: tuple[Device, str], guess: str) -> None:
     assert use(due[0].identifier, guess, ANYWHERE) is None

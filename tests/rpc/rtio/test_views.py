@@ -22,7 +22,7 @@ from rpc.rtio.session_ending import claim, request_endings
 from tests.support.rtio_simulator import check_token
 from tests.support.rules import make_rule
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 IDENTIFIER = "cfa09baa-4913-4ad7-a936-2e26f9671b05"
 APP = "//apps.example/phone"

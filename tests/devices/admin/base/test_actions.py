@@ -22,6 +22,8 @@ from tests.support.forms import inputs
 from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 Factory = Callable[..., Device]
 LIST = "/admin/devices/device/"
 UNDO = re.compile(r' <a href="(/admin/history/together/[0-9a-f-]{36}/)">Undo…</a>$')

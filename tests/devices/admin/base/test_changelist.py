@@ -155,6 +155,7 @@ def test_more_devices_than_the_pages_reach_are_said_to_be_more(
     assert shown(admin_client, p="2") == ["endless"]
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.usefixtures("_fleet")
 def test_the_page_shows_states_groups_and_the_next_expiry(admin_client: Client) -> None:
     page = admin_client.get(LIST).content.decode()
@@ -179,6 +180,7 @@ def test_the_number_of_hits_is_that_of_the_rows(admin_client: Client) -> None:
         assert cl.result_count == len(cl.result_list), value
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("query", "opens"),
     [
@@ -205,6 +207,7 @@ def headings(client: Client) -> list[str]:
     return [str(column) for column in client.get(LIST).context["cl"].list_display[1:3]]
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.usefixtures("_fleet")
 def test_columns_are_chosen_by_each_person_and_kept(admin_client: Client) -> None:
     assert headings(admin_client) == ["identifier", "name"]
@@ -224,11 +227,13 @@ def test_columns_are_chosen_by_each_person_and_kept(admin_client: Client) -> Non
     assert headings(admin_client) == ["identifier", "name"]
 
 
+@pytest.mark.once(on="sqlite")
 def test_columns_are_for_those_who_may_see_the_list(db: None) -> None:
     answer = browser_of(staff()).post(f"{LIST}columns/", {"column": ["kind"]})
     assert answer.status_code == 403
 
 
+@pytest.mark.once(on="sqlite")
 def test_an_empty_list_says_what_it_is_for_and_offers_the_first_step(admin_client: Client) -> None:
     page = admin_client.get(LIST).content.decode()
     assert "A device is what connects" in page
@@ -237,6 +242,7 @@ def test_an_empty_list_says_what_it_is_for_and_offers_the_first_step(admin_clien
         assert idle not in page
 
 
+@pytest.mark.once(on="sqlite")
 def test_what_a_link_narrows_a_list_by_is_said_and_can_be_taken_off(
     admin_client: Client, make_device: Factory
 ) -> None:
@@ -255,6 +261,7 @@ def test_what_a_link_narrows_a_list_by_is_said_and_can_be_taken_off(
     assert chip.value == "Live"
 
 
+@pytest.mark.once(on="sqlite")
 def test_groups_beyond_the_first_are_reached_by_their_list(
     admin_client: Client, make_device: Factory, make_group: Any
 ) -> None:
@@ -306,6 +313,7 @@ def test_devices_of_a_group_and_of_those_below_it(admin_client: Client, site: De
         assert shown(admin_client, group=odd) == []
 
 
+@pytest.mark.once(on="sqlite")
 def test_pages_of_groups_lead_to_the_devices_below_them(
     admin_client: Client, site: DeviceGroup
 ) -> None:

@@ -14,6 +14,8 @@ from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.devices.admin.test_device import url
 from tests.support.forms import inputs
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 Factory = Callable[..., Device]
 
 

@@ -64,6 +64,7 @@ def test_fields_are_compared_as_staff_read_them(make_device: Any, make_group: An
     ]
 
 
+@pytest.mark.once(on="sqlite")
 def test_lists_are_read_as_words_and_an_empty_one_as_nothing(admin_client: Client) -> None:
     hook = Webhook(name="hook", url="https://example.com/", kinds=["key.issued", "device.created"])
     hook.pepper = hook.sealed = "x"
@@ -95,6 +96,7 @@ def test_a_beginning_says_what_is_not_as_ever(make_device: Any) -> None:
     ]
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_save_that_changes_nothing_says_so(admin_client: Client, make_device: Any) -> None:
     device = make_device()
     device.save()
@@ -145,6 +147,7 @@ def test_what_was_deleted_keeps_its_page_and_its_names(
     )
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_row_that_never_was_has_no_page(admin_client: Client) -> None:
     assert admin_client.get("/admin/devices/device/4711/history/").status_code == 404
     assert admin_client.get("/admin/devices/device/x/history/").status_code == 404
@@ -190,6 +193,7 @@ def test_older_changes_follow_page_by_page(make_device: Any) -> None:
     assert len(seen) == len(set(seen)) == 10
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     "text",
     ["", "x", "2026-01-01|a|1", "2026-13-01T00:00Z|a|1", "||", "0001-01-01T00:00:00+23:59|a|1"],
@@ -220,6 +224,7 @@ def test_statements_do_not_grow_with_the_changes(
     assert len(entries) == min(100, rows * 6)
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     ("name", "everything", "device"),
     [("Viewer", 403, 403), ("Operator", 200, 200), ("Security", 200, 200), ("Auditor", 200, 200)],
@@ -230,6 +235,7 @@ def test_who_reads_histories(name: str, everything: int, device: int, make_devic
     assert client.get(page_of(make_device())).status_code == device
 
 
+@pytest.mark.once(on="sqlite")
 def test_who_reads_no_history_finds_none_on_a_page(make_device: Any) -> None:
     device = make_device("lamp", name="first")
     device.name = "second"
@@ -241,6 +247,7 @@ def test_who_reads_no_history_finds_none_on_a_page(make_device: Any) -> None:
     assert viewer.get(first_state(device)).status_code == 403
 
 
+@pytest.mark.once(on="sqlite")
 def test_an_operator_reads_no_keys_in_the_history_of_a_device(make_device: Any) -> None:
     device = make_device("lamp")
     PreSharedKey.objects.issue(device=device, label="of the factory")
@@ -248,6 +255,7 @@ def test_an_operator_reads_no_keys_in_the_history_of_a_device(make_device: Any) 
     assert "of the factory" in role("Security").get(page_of(device)).content.decode()
 
 
+@pytest.mark.once(on="sqlite")
 def test_an_operator_reads_no_history_of_rules(make_device: Any) -> None:
     make_device("a-device")
     CommandSet.objects.create(name="read configuration")
@@ -256,6 +264,7 @@ def test_an_operator_reads_no_history_of_rules(make_device: Any) -> None:
     assert "read configuration" not in shown
 
 
+@pytest.mark.once(on="sqlite")
 def test_staff_say_why_they_change_something(admin_client: Client, make_group: Any) -> None:
     group = make_group("boilers")
     address = f"/admin/devices/devicegroup/{group.pk}/change/?edit=1"
@@ -266,6 +275,7 @@ def test_staff_say_why_they_change_something(admin_client: Client, make_group: A
     assert "the site was rebuilt" in admin_client.get(ALL).content.decode()
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(
     "page",
     [
@@ -304,6 +314,7 @@ def test_a_reason_that_is_too_long_comes_back_with_all_that_was_sent(
     assert (group.name, group.description) == ("boilers", "in the cellar")
 
 
+@pytest.mark.once(on="sqlite")
 def test_what_the_registry_writes_before_a_reason_counts(
     admin_client: Client, make_group: Any
 ) -> None:
@@ -319,6 +330,7 @@ def test_what_the_registry_writes_before_a_reason_counts(
     assert group.description == "in the cellar"
 
 
+@pytest.mark.once(on="sqlite")
 def test_who_only_looks_is_not_asked_why(make_group: Any) -> None:
     address = f"/admin/devices/devicegroup/{make_group().pk}/change/"
     assert "_change_reason" not in role("Viewer").get(address).content.decode()
@@ -354,6 +366,7 @@ def test_a_device_goes_back_after_a_preview(admin_client: Client, make_device: A
     assert "nothing to restore" in admin_client.get(address).content.decode()
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_rule_goes_back_only_where_it_would_make_sense(
     admin_client: Client, make_group: Any
 ) -> None:
@@ -370,6 +383,7 @@ def test_a_rule_goes_back_only_where_it_would_make_sense(
     assert rule.source_kind == "everyone"
 
 
+@pytest.mark.once(on="sqlite")
 def test_no_credential_goes_back(admin_client: Client, make_device: Any) -> None:
     key, _secret = PreSharedKey.objects.issue(device=make_device())
     key.revoke(by="kim")
@@ -380,6 +394,7 @@ def test_no_credential_goes_back(admin_client: Client, make_device: Any) -> None
     assert key.revoked_at is not None
 
 
+@pytest.mark.once(on="sqlite")
 def test_who_may_not_change_does_not_restore(make_device: Any) -> None:
     device = make_device(name="as it was")
     device.name = "as it is"
@@ -392,6 +407,7 @@ def test_who_may_not_change_does_not_restore(make_device: Any) -> None:
 # --- One mechanism, and its end -------------------------------------------------------------
 
 
+@pytest.mark.once(on="sqlite")
 def test_the_admin_s_own_log_is_left_to_the_history(admin_client: Client) -> None:
     admin_client.post("/admin/devices/devicegroup/add/", {"name": "boilers"})
     assert DeviceGroup.objects.get().name == "boilers"
@@ -413,6 +429,7 @@ def test_old_changes_are_forgotten_and_rows_stay(make_device: Any, capsys: Any) 
     assert Device.objects.count() == 2
 
 
+@pytest.mark.once(on="sqlite")
 def test_what_is_done_without_a_form_asks_why_and_keeps_it(
     admin_client: Client, make_device: Any
 ) -> None:
@@ -454,6 +471,7 @@ def test_the_history_of_everything_leads_to_where_a_change_is_undone(
     assert page.count(way) == page.count("See and undo…") == expected
 
 
+@pytest.mark.once(on="sqlite")
 @pytest.mark.parametrize(("who", "may"), [("Operator", True), ("Auditor", False)])
 def test_what_was_changed_together_offers_to_be_undone_to_whoever_may(
     who: str, may: bool, make_device: Any

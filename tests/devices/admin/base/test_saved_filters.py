@@ -11,6 +11,8 @@ from devices.models import SavedFilter
 from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 LISTS = ["/admin/devices/device/", "/admin/acl/commandpermission/"]
 
 

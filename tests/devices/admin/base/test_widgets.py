@@ -9,6 +9,8 @@ from django.test import Client
 from acl.models import CommandPermission
 from devices.models import Device, DeviceGroup
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 RULE = {
     "effect": "allow",
     "source_kind": "device",

@@ -26,6 +26,8 @@ from tests.support.pki import (
 )
 from tests.support.staff import browser_of, staff
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 ROOT = authority("Root")
 LEAF = device_certificate("sensor-1", ROOT, serial=0xABC, uris=["urn:dev:7"], dns=["a.example"])
 ANCHOR = {

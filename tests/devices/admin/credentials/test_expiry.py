@@ -163,6 +163,7 @@ def test_what_takes_long_to_count_is_kept_and_says_so(
     assert "are kept for" in page.content.decode()
 
 
+@pytest.mark.once(on="sqlite")
 def test_everybody_sees_what_they_may() -> None:
     user = staff()
     client = browser_of(user)
@@ -175,6 +176,7 @@ def test_everybody_sees_what_they_may() -> None:
     assert "devicegroup/tree" not in home
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_calendar_has_a_cell_for_each_week_and_links_to_lists() -> None:
     first = date(2026, 11, 23)
     counts = [0, 7, None, 1200, *[0] * 49]
@@ -195,6 +197,7 @@ def test_a_calendar_has_a_cell_for_each_week_and_links_to_lists() -> None:
     assert "style" not in drawn
 
 
+@pytest.mark.once(on="sqlite")
 def test_weeks_begin_on_monday_in_utc() -> None:
     assert expiry.monday(datetime(2026, 11, 29, 23, 59, tzinfo=UTC)) == date(2026, 11, 23)
     assert expiry.monday(datetime(2026, 11, 30, tzinfo=UTC)) == date(2026, 11, 30)

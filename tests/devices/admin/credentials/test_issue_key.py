@@ -14,6 +14,8 @@ from devices.authentication import authenticate
 from devices.models import Device, PreSharedKey
 from tests.devices.admin.test_device import send, shown_secret, url
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 Factory = Callable[..., Device]
 FORMS = {"device_issue_key": {"label": "x"}, "device_rotate_keys": {"overlap": "0"}}
 
@@ -97,6 +99,7 @@ def test_a_rotation_that_was_made_before_ends_no_key(make_device: Factory) -> No
     assert key.not_after is None
 
 
+@pytest.mark.once(on="postgres")
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time")
 @pytest.mark.django_db(transaction=True)
 def test_a_double_click_issues_one_key() -> None:

@@ -14,6 +14,8 @@ from devices.models import Certificate, Device, PreSharedKey
 from tests.support.pki import device_certificate
 from tests.support.staff import browser_of, staff
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 TRY = "/admin/devices/device/try-credential/"
 CHOSEN = "a-chosen-secret-99"
 
