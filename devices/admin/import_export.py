@@ -29,12 +29,14 @@ from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _, gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
+from devices import history
 from devices.admin.base.actions import with_undo
 from devices.admin.base.changelist import MAX_LISTED, check_choices, hits
 from devices.admin.base.forms import LineInput
 from devices.admin.base.pages import OwnPagesMixin, download, own_page
 from devices.admin.base.reauthentication import is_recent
 from devices.background.jobs import NEEDED
+from devices.history.context import check_reason
 from devices.models import Device
 from devices.models.device import DeviceQuerySet
 from devices.transfer.columns import columns_of
@@ -126,14 +128,13 @@ class Upload:
         file = form.cleaned_data["file"]
         content = file.read()
         self.name = file.name
+        self.reason = ": ".join(filter(None, (self.name, form.cleaned_data["reason"])))
         names = ("create_groups", "generate", "random")
         self.options = Options(**{name: form.cleaned_data[name] for name in names})
         self.fingerprint = hashlib.sha256(content).hexdigest()
         self.run = Import(
             read(content, format_of(self.name), columns_of),
             self.options,
-            user=request.user,
-            reason=": ".join(filter(None, (self.name, form.cleaned_data["reason"]))),
             most_hashes=MAX_HASHES,
             admit_secrets=self._check_secrets_permitted,
         )
@@ -156,6 +157,7 @@ class Upload:
     def prepare(self) -> bool:
         """Check the file; make its secrets where what came of it was confirmed."""
         try:
+            check_reason(self.reason)
             self.run.check()
             self._check_permitted()
         except ValidationError as error:
@@ -291,7 +293,8 @@ class ImportExportMixin(OwnPagesMixin):
         return download(file, f"secrets-{timezone.now():%Y%m%d-%H%M%S}.csv", Format.CSV)
 
     def _write(self, request: HttpRequest, upload: Upload) -> HttpResponse:
-        upload.run.write()
+        with history.origin(history.Origin.IMPORT, user=request.user, reason=upload.reason):
+            upload.run.write()
         counts = upload.run.counts
         done = _("“%(name)s” was imported. Devices: %(new)s new, %(changed)s changed.") % {
             "name": isolated(upload.name),

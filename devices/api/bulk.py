@@ -10,7 +10,6 @@ from rest_framework import exceptions, serializers
 from rest_framework.exceptions import ErrorDetail
 from rest_framework.response import Response
 
-from devices import history
 from devices.api.base.permissions import demand
 from devices.api.base.problems import Conflict, Stale, within
 from devices.api.base.serializers import CharField, IntegerField, ListField, Serializer
@@ -96,7 +95,7 @@ COLUMNS = {"secret": ("key", "secret")}  # where a column of an import stands in
 
 def checked(rows: Sequence[tuple[str, Mapping[str, Any]]], options: Options) -> Import:
     """Return an import of these rows; raises ValidationError where anything is wrong with them."""
-    run = Import(records_of(rows), options, most_hashes=MAX_HASHES, origin=history.Origin.API)
+    run = Import(records_of(rows), options, most_hashes=MAX_HASHES)
     with within("devices"):
         run.check()
     faults: dict[int, Any] = {}

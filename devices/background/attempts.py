@@ -7,21 +7,19 @@ What is to be attempted are rows of the database. One thread asks for them, whic
 import asyncio
 import logging
 import queue
-import socket
 import ssl
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 from django.db import Error, connection
 
+from devices.database import names
+
 MAX_REST = 60.0  # seconds that a host which fails is left alone
-MAX_NAMES = 400  # looked up at once, a thread each: a slow name server holds up no other host
 PAUSE = 1.0  # seconds after which a thread goes on that failed, or found nothing to do
 
 Attempt = TypeVar("Attempt")
@@ -42,20 +40,11 @@ def tls_context(authorities: str = "") -> ssl.SSLContext:
 
 
 class EventLoop(asyncio.SelectorEventLoop):
-    """Looks up a name once at a time, for all attempts at its host."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.set_default_executor(ThreadPoolExecutor(MAX_NAMES))
-        self._lookups: dict[object, asyncio.Future[list[Any]]] = {}
+    """Has names looked up as elsewhere: a name that hangs holds up no other host."""
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> list[Any]:
-        key = (host, port, *options.items())
-        if key not in self._lookups:
-            ask = partial(socket.getaddrinfo, host, port, **options)
-            self._lookups[key] = self.run_in_executor(None, ask)
-            self._lookups[key].add_done_callback(lambda _: self._lookups.pop(key))
-        return await asyncio.shield(self._lookups[key])
+        lookup = names.begin(host, port, **options)
+        return await asyncio.shield(asyncio.wrap_future(lookup, loop=self))
 
 
 @dataclass(slots=True)

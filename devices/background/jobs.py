@@ -165,10 +165,7 @@ def _do(job: Job, progress: ProgressWriter) -> None:
     run = Import(
         read(unsealed(job), Format(job.parameters["format"]), columns_of),
         Options(create_groups=job.parameters["create_groups"], random=job.parameters["random"]),
-        user=job.owner,
-        reason=job.reason,
         progress=progress.tell,
-        origin=history.Origin.API,
     )
     run.check()
     result = report(run)

@@ -1,7 +1,8 @@
-"""Look up the names of hosts, for no longer than a question may wait.
+"""Look up the names of hosts, each once at a time, for no longer than whoever asks may wait.
 
-Drivers look them up by themselves, and wait as long as the system's resolver does: 10 s and more
-where name servers do not answer. Here a thread waits for that.
+Drivers and event loops look them up by themselves, and wait as long as the system's resolver does:
+10 s and more where name servers do not answer. Here a thread waits for that, which ends with the
+process.
 """
 
 import socket
@@ -10,18 +11,19 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from ipaddress import ip_address
+from typing import Any
 
 SHARED_FOR = 2.0  # seconds from the begin of a look-up; then it is asked anew
 
-Lookup = Future[list[str]]
+Lookup = Future[list[Any]]  # addresses as `socket.getaddrinfo` returns them
 
-_under_way: dict[str, tuple[float, Lookup]] = {}  # by name: since when, on this clock
+_under_way: dict[object, tuple[float, Lookup]] = {}  # by what is asked: since when, on this clock
 _lock = threading.Lock()
 
 
 def look_up(hosts: Iterable[str], seconds: float) -> dict[str, list[str] | OSError]:
     """Return the addresses of those hosts that are names, or why one's are not known in time."""
-    lookups = {host: _begin(host) for host in hosts if is_name(host)}
+    lookups = {host: begin(host, None, type=socket.SOCK_STREAM) for host in hosts if is_name(host)}
     wait(lookups.values(), seconds)
     late = OSError(f"no name server answered within {seconds:g} s")
     return {host: _outcome(lookup) if lookup.done() else late for host, lookup in lookups.items()}
@@ -42,28 +44,27 @@ def own_address(host: str) -> str:
 
 def _outcome(lookup: Lookup) -> list[str] | OSError:
     try:
-        return lookup.result()
-    except OSError as error:
-        return error
+        return list(dict.fromkeys(str(address[0]) for *_kind, address in lookup.result()))
+    except (OSError, UnicodeError) as error:
+        return OSError(str(error))
 
 
-def _begin(name: str) -> Lookup:
+def begin(host: Any, port: Any, **options: Any) -> Lookup:
     """Return what will be the addresses of a host; a look-up that has just begun is shared."""
-    now = time.monotonic()
+    key, now = (host, port, *options.items()), time.monotonic()
     with _lock:
-        since, lookup = _under_way.get(name, (0.0, None))
+        since, lookup = _under_way.get(key, (0.0, None))
         if lookup is None or lookup.done() or now - since > SHARED_FOR:
             lookup = Lookup()
-            _under_way[name] = now, lookup
+            _under_way[key] = now, lookup
             threading.Thread(
-                target=_run, args=(name, lookup), name=f"address of {name}", daemon=True
+                target=_run, args=(lookup, host, port), kwargs=options, daemon=True
             ).start()
     return lookup
 
 
-def _run(name: str, lookup: Lookup) -> None:
+def _run(lookup: Lookup, host: Any, port: Any, **options: Any) -> None:
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        lookup.set_result(list(dict.fromkeys(str(address[0]) for *_kind, address in found)))
+        lookup.set_result(socket.getaddrinfo(host, port, **options))
     except (OSError, UnicodeError) as error:
-        lookup.set_exception(OSError(str(error)))
+        lookup.set_exception(error)

@@ -1,10 +1,10 @@
 """The credentials of a file: cells of secrets and certificates beside what a device has already."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices.credentials import hashing
@@ -12,31 +12,21 @@ from devices.credentials.hashing import Scheme
 from devices.models import Certificate, PreSharedKey
 from devices.models.credentials.certificate import Pin
 from devices.models.credentials.pre_shared_key import MAX_LIVE_CHOSEN, too_many_chosen
-from devices.transfer.rows import Entry, Findings, Known
+from devices.transfer.rows import Entry, Findings, Known, Options
 from devices.verdicts import Outcome, outcome_at
 
 
 class CredentialCells:
     """Makes keys and certificates of cells; their digests are made later.
 
-    `generate`: a device that could show nothing gets a generated secret. `random`: secrets are
-    registered as random ones. Raises ValidationError once more than `most_hashes` secrets would
-    have to be hashed as chosen ones.
+    Raises ValidationError once more than `most_hashes` secrets would have to be hashed as chosen
+    ones.
     """
 
-    def __init__(
-        self,
-        findings: Findings,
-        *,
-        generate: bool,
-        random: bool,
-        label: str,
-        now: datetime,
-        most_hashes: int | None,
-    ) -> None:
-        self._found = findings
-        self._generate, self._random = generate, random
-        self._label, self._now = label, now
+    def __init__(self, findings: Findings, options: Options, most_hashes: int | None) -> None:
+        self._found, self._options = findings, options
+        self._now = timezone.now()
+        self._label = f"import {self._now:%Y-%m-%d %H:%M:%S}"
         self._most_hashes = most_hashes
         self._hashes = 0
 
@@ -52,14 +42,14 @@ class CredentialCells:
         until = values.get("secret_until")
         if until is not None and until <= self._now:
             self._found.add_problem(entry.row, "secret_until", _("This time is past."))
-        elif until is not None and "secret" not in values and not self._generate:
+        elif until is not None and "secret" not in values and not self._options.generate:
             self._found.add_problem(
                 entry.row, "secret_until", _("There is no secret that could end.")
             )
         try:
             if "secret" in values:
                 entry.key = self._key(entry, values["secret"], keys)
-            elif self._generate and not self._has_live(entry, keys, certificates):
+            elif self._options.generate and not self._has_live(entry, keys, certificates):
                 entry.key = PreSharedKey(scheme=Scheme.HMAC_SHA256)
         except ValidationError as error:
             self._found.add_problem(entry.row, "secret", " ".join(error.messages))
@@ -89,8 +79,8 @@ class CredentialCells:
             scheme, pepper, digest = hashing.parse_hashed(secret)
             wanted, secret = PreSharedKey(scheme=scheme, pepper=pepper, digest=digest), ""
         else:
-            hashing.check_usable(secret, random=self._random)
-            scheme = Scheme.HMAC_SHA256 if self._random else Scheme.ARGON2ID
+            hashing.check_usable(secret, random=self._options.random)
+            scheme = Scheme.HMAC_SHA256 if self._options.random else Scheme.ARGON2ID
             wanted = PreSharedKey(scheme=scheme)
         for key in keys:
             if (key.revoked_at or self._is_live(key)) and self._is_same(key, wanted, secret):

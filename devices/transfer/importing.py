@@ -8,26 +8,23 @@ digests, `write` is one transaction. No query is made for a row; batches share t
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices import history
 from devices.credentials import hashing
 from devices.database.batches import batched
 from devices.extension_points import AccessEnd, end_access
-from devices.history.context import check_reason
 from devices.models import AttributeDefinition, Certificate, Device
 from devices.models.credentials.pre_shared_key import HINT_CHARACTERS
 from devices.transfer.columns import EMPTY, FIELDS, READERS, is_about_group, is_damaged
 from devices.transfer.credential_cells import CredentialCells
 from devices.transfer.formats import Record
 from devices.transfer.group_rows import GroupRows
-from devices.transfer.rows import Entry, Findings, Known
+from devices.transfer.rows import Entry, Findings, Known, Options
 from devices.values.attributes import is_same
 from devices.values.text import skeleton
 
@@ -44,50 +41,31 @@ class Progress(NamedTuple):
     total: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What is said of a file as a whole."""
-
-    create_groups: bool = False
-    generate: bool = False
-    random: bool = False
-
-
 class Import(Findings):
-    """One file on its way into the registry, with what is found in it."""
+    """One file on its way into the registry, with what is found in it.
+
+    The history has it as whoever calls says (`history.origin`).
+    """
 
     def __init__(
         self,
         records: Iterable[Record],
         options: Options | None = None,
         *,
-        user: object = None,
-        reason: str = "",
         most_hashes: int | None = None,
         admit_secrets: Callable[[], None] | None = None,
         progress: Callable[[Progress], None] = lambda _step: None,
-        origin: history.Origin = history.Origin.IMPORT,
     ) -> None:
         super().__init__()
         self.records = records
         self.options = options or Options()
-        self.user, self.reason, self.origin = user, reason, origin
         self.admit_secrets = admit_secrets  # raises ValidationError where they may not be added
         self.progress = progress
-        self.now = timezone.now()
-        self.label = f"import {self.now:%Y-%m-%d %H:%M:%S}"
         self.devices: Counter[str] = Counter()
         self.groups = GroupRows(self, create=self.options.create_groups)
         self.entries: list[Entry] = []
         self.generated: list[tuple[str, str]] = []  # identifier and secret, once written
-        self._credentials = CredentialCells(
-            self,
-            generate=self.options.generate,
-            random=self.options.random,
-            label=self.label,
-            now=self.now,
-            most_hashes=most_hashes,
-        )
+        self._credentials = CredentialCells(self, self.options, most_hashes)
         self._states = hashlib.sha256()
         self._seen: dict[str, int] = {}
         self._looks: dict[str, int] = {}  # of new identifiers: what is left of them, and a row
@@ -125,7 +103,6 @@ class Import(Findings):
 
     def check(self) -> None:
         """Hold every row against the registry; raises ValidationError for the file as a whole."""
-        check_reason(self.reason)
         self.groups.look_up()
         done = 0
         with AttributeDefinition.objects.read_once():
@@ -285,9 +262,8 @@ class Import(Findings):
         """Write everything in one transaction; raises ValidationError where it cannot be."""
         if not self.is_sound:
             raise ValidationError(_("The file has errors; nothing was imported."), code="unsound")
-        origin = history.origin(self.origin, user=self.user, reason=self.reason)
         try:
-            with transaction.atomic(), origin:
+            with transaction.atomic():
                 self.groups.write()
                 done = 0
                 for entries in batched(self.entries, BATCH):

@@ -16,6 +16,15 @@ from devices.values.text import storable
 MAX_PROBLEMS = 1_000  # kept to be shown; all are counted
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is said of a file as a whole."""
+
+    create_groups: bool = False
+    generate: bool = False  # a secret for each device that could show nothing
+    random: bool = False  # its secrets are registered as random ones
+
+
 @dataclass(slots=True)
 class Entry:
     """A device that the file creates or changes."""

@@ -9,7 +9,9 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
+from devices import history
 from devices.background.jobs import report
+from devices.history.context import check_reason
 from devices.management.base import ChangeCommand, because, named
 from devices.management.exporting import format_by_name
 from devices.transfer.columns import columns_of
@@ -64,13 +66,14 @@ class Command(ChangeCommand):
                 raise CommandError(f"{out}: secrets go into CSV, JSON or NDJSON", returncode=2)
             if os.path.lexists(out):  # told before the file is checked, and by a dry run, too
                 raise CommandError(f"{out} cannot be created: it exists", returncode=2)
+        self._reason = because(Path(options["file"]).name, options["reason"])
+        check_reason(self._reason)
         content = self.content(options["file"], MAX_BYTES)
         run = Import(
             read(content, kind, columns_of),
             Options(
                 create_groups=options["create_groups"], generate=bool(out), random=options["random"]
             ),
-            reason=because(Path(options["file"]).name, options["reason"]),
             progress=self._tell,
         )
         self._told = time.monotonic()
@@ -93,7 +96,8 @@ class Command(ChangeCommand):
         """Write to the registry and, before that is committed, the secrets to their file."""
         run.prepare()
         with transaction.atomic():
-            with self.change(options):
+            imported = history.origin(history.Origin.IMPORT, reason=self._reason)
+            with self.change(options), imported:
                 run.write()
             if out is not None:
                 export_secrets(out, run.generated, kind)

@@ -53,7 +53,8 @@ def load(
     made.check()
     if write and made.is_sound:
         made.prepare()
-        made.write()
+        with history.origin(history.Origin.IMPORT):
+            made.write()
     return made
 
 
@@ -320,9 +321,11 @@ def test_every_change_is_recorded_as_imported(
         {"identifier": "same", "secret": RANDOM},
     ]
     records = read(json.dumps(content).encode(), Format.JSON, columns_of)
-    made = Import(records, Options(random=True), user="somebody", reason="fleet.json")
-    for step in (made.check, made.prepare, made.write):
-        step()
+    made = Import(records, Options(random=True))
+    made.check()
+    made.prepare()
+    with history.origin(history.Origin.IMPORT, user="somebody", reason="fleet.json"):
+        made.write()
 
     found = [
         (changes.instance_type.__name__, *row)
@@ -672,7 +675,7 @@ def test_secrets_are_generated_where_there_is_no_live_credential(make_device: Fa
     for identifier, secret in made.generated:
         assert verified(identifier, secret)
         key = PreSharedKey.objects.get(device__identifier=identifier, revoked_at=None)
-        assert (key.label, key.hint) == (made.label, secret[:4] + "…")
+        assert (key.label[:7], key.hint) == ("import ", secret[:4] + "…")
     assert load(content, generate=True).generated == []
 
 
