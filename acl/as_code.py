@@ -297,7 +297,9 @@ class _Import:
                     text = _("There is no group named “%s”.") % entry.within
                     raise ValidationError({"parent": text})
             with self._at(f"groups[{position}]"):
-                self._check_members(entry)
+                if unknown := sorted(set(entry.devices) - self._members.keys()):
+                    texts = [_("No device “%s” is registered.") % name for name in unknown]
+                    raise ValidationError({"devices": texts})
         positions = {entry.name: position for position, entry in enumerate(self._groups)}
         for path, error in misplaced({entry.name: entry.within for entry in self._groups}):
             with self._at(f"groups[{positions[path[0]]}]"):
@@ -307,13 +309,6 @@ class _Import:
         DeviceGroup.save_tree(changed)
         for entry in self._groups:
             self._fill(groups[entry.name], entry)
-
-    def _check_members(self, entry: GroupEntry) -> None:
-        unknown = sorted(set(entry.devices) - self._members.keys())
-        if unknown:
-            raise ValidationError(
-                {"devices": [_("No device “%s” is registered.") % name for name in unknown]}
-            )
 
     def _fill(self, group: DeviceGroup, entry: GroupEntry) -> None:
         wanted = {self._members[name].pk for name in entry.devices}
@@ -340,7 +335,9 @@ class _Import:
                 if unchanged[said]:  # what was accepted before stays
                     unchanged[said] -= 1
                 else:
-                    _check_rule(rule)
+                    relations = [field.name for field in rule._meta.fields if field.is_relation]
+                    rule.clean_fields(exclude=relations)
+                    rule.clean()
                 wanted[said].append(rule)
         _refuse(self._errors)
         surplus: list[CommandPermission] = []
@@ -401,9 +398,3 @@ def _rule_of(entry: PermissionEntry, names: notation.Names) -> CommandPermission
         note=entry.note,
         **moments,
     )
-
-
-def _check_rule(rule: CommandPermission) -> None:
-    relations = [field.name for field in rule._meta.fields if field.is_relation]
-    rule.clean_fields(exclude=relations)
-    rule.clean()

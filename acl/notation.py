@@ -94,10 +94,13 @@ def read_rule(
 ) -> CommandPermission:
     """Return an unsaved, unchecked rule; raises ValidationError where a name is unknown."""
     names = names or Names([source, destination], [command])
+    sent: dict[str, Any] = {"pattern": command}
+    if command.startswith(SET):
+        sent = {"command_set": names.command_set(command.removeprefix(SET), "command_set")}
     return CommandPermission(
         **read_end("source", source, names),
         **read_end("destination", destination, names),
-        **read_command(command, names),
+        **sent,
         **fields,
     )
 
@@ -111,10 +114,3 @@ def read_end(end: str, text: str, names: Names) -> dict[str, Any]:
         return {f"{end}_kind": "group", f"{end}_group": group}
     device = names.device(text.removeprefix(DEVICE), f"{end}_device")
     return {f"{end}_kind": "device", f"{end}_device": device}
-
-
-def read_command(text: str, names: Names) -> dict[str, Any]:
-    """Return the fields that `text` means for the command of a rule."""
-    if not text.startswith(SET):
-        return {"pattern": text}
-    return {"command_set": names.command_set(text.removeprefix(SET), "command_set")}

@@ -34,7 +34,7 @@ from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.lists import SavedFiltersMixin
 from devices.admin.base.mixins import ChangeGuardMixin
 from devices.admin.base.pages import is_key
-from devices.admin.base.rendering import CREATED, UPDATED, moment_column
+from devices.admin.base.rendering import CREATED, UPDATED, badge, moment_column
 from devices.models import Device, DeviceGroup
 
 # Between quotation marks of either sort, or without a space.
@@ -45,11 +45,6 @@ MAX_NAMED = 1000  # devices, groups, sets and notes that one word of a search ma
 def words_of(text: str) -> list[str]:
     """Return the words of a search; what is in quotation marks is one."""
     return ["".join(found) for found in WORD.findall(text)]
-
-
-def _searches(request: HttpRequest) -> dict[str, list[Q]]:
-    """Return what a request has looked up: each filter that counts searches again."""
-    return vars(request).setdefault("rule_searches", {})
 
 
 class PermissionForm(CurrentForm):
@@ -174,7 +169,8 @@ class CommandPermissionAdmin(
 
     @admin.display(description=gettext_lazy("Effect"), ordering="effect")
     def shown_effect(self, permission: CommandPermission) -> SafeString:
-        return sentences.effect_badge(permission)
+        tone = sentences.EFFECT_TONES[permission.effect]
+        return badge(tone, permission.get_effect_display())
 
     @admin.display(description=gettext_lazy("What it says"), ordering="command_key")
     def says(self, permission: CommandPermission) -> SafeString:
@@ -192,7 +188,8 @@ class CommandPermissionAdmin(
         So the rules are found by keys. One condition on texts of several tables would read them
         all.
         """
-        if search_term not in (about := _searches(request)):
+        about = vars(request).setdefault("rule_searches", {})  # each filter that counts searches
+        if search_term not in about:
             about[search_term] = [
                 self._about(request, word) for word in words_of(search_term.replace("\x00", ""))
             ]

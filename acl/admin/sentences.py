@@ -45,10 +45,6 @@ def state_badge(rule: CommandPermission, now: datetime) -> SafeString:
     return badge(STATE_TONES[state], state.label)
 
 
-def effect_badge(rule: CommandPermission) -> SafeString:
-    return badge(EFFECT_TONES[rule.effect], rule.get_effect_display())
-
-
 def _end(device: Device | None, group: DeviceGroup | None) -> SafeString | str:
     if device is not None:
         return _link("devices_device", device.pk, _name(device))

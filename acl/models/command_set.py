@@ -14,16 +14,13 @@ from devices.history import Recorded, Records
 
 def well_formed(field: str) -> Q:
     """Return the condition that a pattern has no `*` but one at its end, after a boundary."""
+    first_is_last = models.lookups.Exact(StrIndex(F(field), models.Value("*")), Length(field))
     return (
         ~Q(**{f"{field}__contains": "*"})
         | Q(**{field: "*"})
         | Q(Q(**{f"{field}__endswith": "/*"}) | Q(**{f"{field}__endswith": ".*"}))
-        & Q(_star_is_last(field))
+        & Q(Q(first_is_last))
     )
-
-
-def _star_is_last(field: str) -> Q:
-    return Q(models.lookups.Exact(StrIndex(F(field), models.Value("*")), Length(field)))
 
 
 class CommandSet(Recorded):

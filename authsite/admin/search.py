@@ -84,7 +84,7 @@ def kinds(text: str) -> list[Kind]:
     devices, anchors = Device.objects.order_by(), named
     certificates: list[QuerySet[Any]] = []
     if fingerprint is not None:
-        found = Certificate.objects.fingerprinted(fingerprint)
+        found = Certificate.objects.filter(fingerprint__startswith=fingerprint)
         certificates = [found.select_related("device").order_by()]
         anchors |= Q(fingerprint__startswith=fingerprint)
     rules = CommandPermission.objects.filter(pattern__startswith=text).named().order_by()

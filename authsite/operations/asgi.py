@@ -160,7 +160,12 @@ class Client:
 
         Where one fails, so does the connection: a proper end would make a whole of a part.
         """
-        gone = asyncio.run_coroutine_threadsafe(_until_gone(self._receive), self._loop)
+
+        async def until_gone() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+
+        gone = asyncio.run_coroutine_threadsafe(until_gone(), self._loop)
         try:
             self._tell(_start(self.status, self.headers))
             for chunk in content:
@@ -330,8 +335,3 @@ async def _sent(send: Send, message: Message) -> None:
 
 async def _received(receive: Receive) -> Message:
     return await receive()
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

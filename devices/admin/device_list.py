@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -118,13 +118,13 @@ class SeenFilter(CountedFilter):
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
         now = timezone.now()
-        if value == "24h":
-            return queryset.seen_since(now - timedelta(hours=24))
-        if value == "7d":
-            return queryset.seen_since(now - timedelta(days=7))
-        if value == "before-30d":
-            return queryset.not_seen_since(now - timedelta(days=30))
-        return queryset.never_seen() if value == "never" else queryset.none()
+        choices = {
+            "24h": Q(last_seen__gte=now - timedelta(hours=24)),
+            "7d": Q(last_seen__gte=now - timedelta(days=7)),
+            "before-30d": Q(last_seen__lt=now - timedelta(days=30)),
+            "never": Q(last_seen=None),
+        }
+        return queryset.filter(choices[value]) if value in choices else queryset.none()
 
 
 class GroupFilter(CountedFilter):

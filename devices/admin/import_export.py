@@ -42,7 +42,8 @@ from devices.models.device import DeviceQuerySet
 from devices.transfer.columns import columns_of
 from devices.transfer.exporting import devices_in_pieces, export_devices, export_secrets, template
 from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, Problem, format_of
-from devices.transfer.importing import MAX_HASHES, Import, Options
+from devices.transfer.importing import MAX_HASHES, Import
+from devices.transfer.rows import Options
 from devices.transfer.tables import read
 from devices.values.text import isolated
 

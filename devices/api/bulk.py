@@ -17,7 +17,8 @@ from devices.database.turns import hold
 from devices.models import Device
 from devices.transfer.columns import FIELDS
 from devices.transfer.formats import Record
-from devices.transfer.importing import Import, Options
+from devices.transfer.importing import Import
+from devices.transfer.rows import Options
 from devices.values import addresses
 
 MAX_ROWS = 1000

@@ -28,7 +28,8 @@ from devices.models.dependants import dependants, not_deletable
 from devices.models.job import LEASE, REQUIRED, JobKind, JobState
 from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
-from devices.transfer.importing import Import, Options, Progress
+from devices.transfer.importing import Import, Progress
+from devices.transfer.rows import Options
 from devices.transfer.tables import read
 
 PROGRESS_EVERY = 0.5  # seconds between notes of progress

@@ -227,25 +227,17 @@ class Deliverer(attempts.Worker[Attempt]):
             while not done():
                 if time.monotonic() >= deadline:
                     return False
-                self._announce()
+                if time.monotonic() >= self._next_look:
+                    self._next_look = time.monotonic() + ANNOUNCING
+                    expiring.announce(timezone.now())
                 stream.number()
                 fan_out()
-                for attempt in claim(self._limits()):
+                due = due_webhooks(timezone.now())
+                limits = {pk: self._loads[pk].capacity(MAX_PER_WEBHOOK) for pk in due}
+                for attempt in claim({pk: limit for pk, limit in limits.items() if limit}):
                     self.begin(attempt)
                 settle(self.finished(POLL))
         return True
-
-    def _announce(self) -> None:
-        now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + ANNOUNCING
-            expiring.announce(timezone.now())
-
-    def _limits(self) -> dict[int, int]:
-        capacities = {
-            pk: self._loads[pk].capacity(MAX_PER_WEBHOOK) for pk in due_webhooks(timezone.now())
-        }
-        return {pk: n for pk, n in capacities.items() if n}
 
     def host_of(self, attempt: Attempt) -> int:
         return attempt.delivery.webhook_id

@@ -467,14 +467,9 @@ def apply(plan_: Plan) -> None:
                 plan_.joining, ignore_conflicts=True
             )
             recording.record(plan_.joining, ChangeType.CREATED)
-        for model, rows in sorted(plan_.deleted.items(), key=lambda one: _rank(one[0])):
-            recording.delete_together(model, rows)
-
-
-def _rank(model: type[models.Model]) -> int:
-    """Return where the model comes in deletions: what refers to others first."""
-    relations = [one for one in model._meta.get_fields() if one.one_to_many or one.many_to_many]
-    return len(relations)
+        # What refers to others first.
+        for model in sorted(plan_.deleted, key=lambda one: len(one._meta.related_objects)):
+            recording.delete_together(model, plan_.deleted[model])
 
 
 def _set_back(plan_: Plan, model: Any, rows: Iterable[tuple[Any, Any, list[Any]]]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -127,18 +126,6 @@ class DeviceQuerySet(models.QuerySet["Device"]):
     def disabled(self) -> "DeviceQuerySet":
         """Return those that are refused whatever they present."""
         return self.filter(enabled=False)
-
-    def never_seen(self) -> "DeviceQuerySet":
-        """Return those that no credential ever admitted."""
-        return self.filter(last_seen=None)
-
-    def seen_since(self, moment: datetime) -> "DeviceQuerySet":
-        """Return those that a credential admitted at that moment or later."""
-        return self.filter(last_seen__gte=moment)
-
-    def not_seen_since(self, moment: datetime) -> "DeviceQuerySet":
-        """Return those that were admitted once, but not at that moment or later."""
-        return self.filter(last_seen__lt=moment)
 
     def set_enabled(self, *, enabled: bool) -> int:
         """Let these devices connect from now on, or refuse them; return how many changed."""

@@ -4,7 +4,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 MAX_LENGTH = 2000  # characters of what an address says
@@ -48,12 +47,6 @@ class ListColumns(models.Model):
         return f"{self.listed} · {self.user_id}"
 
 
-class SavedFilterQuerySet(models.QuerySet["SavedFilter"]):
-    def usable_by(self, user: Any, listed: str) -> "SavedFilterQuerySet":
-        """Return the filters of a list that an account named, and those that others share."""
-        return self.filter(Q(owner_id=user.pk) | Q(is_shared=True), listed=listed)
-
-
 class SavedFilter(models.Model):
     """What a list was narrowed to, under a name."""
 
@@ -62,8 +55,6 @@ class SavedFilter(models.Model):
     name = models.CharField(_("name"), max_length=100)
     query = models.CharField(max_length=MAX_LENGTH)  # of the address
     is_shared = models.BooleanField(_("shared with all staff"), default=False)
-
-    objects = SavedFilterQuerySet.as_manager()
 
     class Meta:
         ordering = ["name", "pk"]

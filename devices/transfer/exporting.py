@@ -5,7 +5,7 @@ A file is written whole or not at all, or in pieces as it is read: a stream that
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import IO, Any, NamedTuple
 
 from django.conf import settings
@@ -189,8 +189,8 @@ def export_changes(where: Mapping[Any, Q], kind: Format, *, most: int | None = N
     whoever asks. Raises ValidationError where there are more than `most`.
     """
     with translation.override(settings.LANGUAGE_CODE):
-        row = _change_cells if kind.is_flat else _change_values
-        return export_rows(CHANGE_COLUMNS, map(row, _changes(where)), kind, most=most)
+        rows = map(_change_values, _changes(where), repeat(kind.is_flat))
+        return export_rows(CHANGE_COLUMNS, rows, kind, most=most)
 
 
 def _changes(where: Mapping[Any, Q]) -> Iterator[Entry]:
@@ -203,8 +203,9 @@ def _changes(where: Mapping[Any, Q]) -> Iterator[Entry]:
         after = page.older
 
 
-def _change_values(entry: Entry) -> dict[str, Any]:
+def _change_values(entry: Entry, is_flat: bool) -> dict[str, Any]:
     change = entry.change
+    fields = [{"field": one.name, "from": one.old, "to": one.new} for one in entry.fields]
     return {
         "moment": change.history_date.isoformat(),
         "change": entry.kind.name.lower(),
@@ -215,10 +216,5 @@ def _change_values(entry: Entry) -> dict[str, Any]:
         "origin": change.origin,
         "reason": change.history_change_reason,
         "request": change.request,
-        "fields": [{"field": one.name, "from": one.old, "to": one.new} for one in entry.fields],
+        "fields": "; ".join(map(str, entry.fields)) if is_flat else fields,
     }
-
-
-def _change_cells(entry: Entry) -> dict[str, Any]:
-    told = "; ".join(map(str, entry.fields))
-    return {**_change_values(entry), "fields": told}

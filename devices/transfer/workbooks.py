@@ -78,7 +78,8 @@ def read(content: bytes, layout: Layout) -> Iterator[Record]:
         groups = [sheet for sheet in tables if sheet.title.lower() == "groups"]
         first, *others = [sheet for sheet in tables if sheet not in groups] or [None]
         for sheet in others:
-            if _looks_like_table(sheet, layout):
+            header = _first_row(sheet)
+            if layout(header)[0] in header:
                 raise refused(
                     _("The sheets “%(one)s” and “%(other)s” both hold a table; keep one of them."),
                     one=first.title if first else "",
@@ -102,11 +103,6 @@ def _first_row(sheet: Any) -> list[str]:
         if row > MAX_SHEET_ROWS:
             break
     return []
-
-
-def _looks_like_table(sheet: Any, layout: Layout) -> bool:
-    header = _first_row(sheet)
-    return layout(header)[0] in header
 
 
 def _check_unpacked(content: bytes) -> dict[str, list[str]]:
@@ -358,7 +354,7 @@ def write(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> int:
 
 def _written(row: int, column: str, value: object) -> str:
     """Return a value as a cell says it; raises ValidationError where no cell can hold it."""
-    text = CODED_SIGNS.sub(_coded, defused(value))
+    text = CODED_SIGNS.sub(lambda sign: f"_x{ord(sign[0]):04X}_", defused(value))
     units = len(text.encode("utf-16-le", "surrogatepass")) // 2
     if units > MAX_CELL_UNITS:
         raise ValidationError(
@@ -369,7 +365,3 @@ def _written(row: int, column: str, value: object) -> str:
             params={"row": row, "column": column, "most": MAX_CELL_UNITS, "n": units},
         )
     return text
-
-
-def _coded(match: re.Match[str]) -> str:
-    return f"_x{ord(match[0]):04X}_"

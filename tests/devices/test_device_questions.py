@@ -90,17 +90,3 @@ def test_the_questions_say_what_a_check_would() -> None:
         )
     }
     assert usable == USABLE
-
-
-def test_devices_are_told_apart_by_when_they_were_seen(make_device: Factory) -> None:
-    for name, ago in (("now", timedelta()), ("week", 7 * DAY), ("long", 60 * DAY)):
-        device = make_device(name)
-        Device.objects.filter(pk=device.pk).update(last_seen=NOW - ago)
-    make_device("never")
-
-    def names(devices: Any) -> set[str]:
-        return set(devices.values_list("identifier", flat=True))
-
-    assert names(Device.objects.never_seen()) == {"never"}
-    assert names(Device.objects.seen_since(NOW - 7 * DAY)) == {"now", "week"}
-    assert names(Device.objects.not_seen_since(NOW - 7 * DAY)) == {"long"}

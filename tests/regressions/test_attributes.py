@@ -15,7 +15,8 @@ from django.core.exceptions import ValidationError
 from devices.models import Device
 from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
-from devices.transfer.importing import Import, Options
+from devices.transfer.importing import Import
+from devices.transfer.rows import Options
 from devices.transfer.tables import read
 from devices.values import attributes
 

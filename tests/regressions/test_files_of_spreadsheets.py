@@ -27,7 +27,8 @@ from hypothesis import example, given, strategies as st
 from devices.models import Device
 from devices.transfer.columns import columns_of, is_damaged
 from devices.transfer.formats import Format, defused, format_of, undefused
-from devices.transfer.importing import Import, Options
+from devices.transfer.importing import Import
+from devices.transfer.rows import Options
 from devices.transfer.tables import read, write
 
 ON_ONE = pytest.mark.once(on="sqlite")  # no database has a part in it

@@ -18,7 +18,8 @@ from django.utils import timezone
 from devices.models import Certificate, Device, PreSharedKey
 from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
-from devices.transfer.importing import Import, Options
+from devices.transfer.importing import Import
+from devices.transfer.rows import Options
 from devices.transfer.tables import read
 from tests.devices.admin.test_import_export import sent, token
 from tests.support import pki

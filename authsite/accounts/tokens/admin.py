@@ -177,7 +177,8 @@ class OwnerFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: Any) -> "QuerySet[Any]":
         if self.value() == "me":
             return queryset.filter(owner=request.user)
-        return queryset.of_services() if self.value() == "services" else queryset
+        is_of_services = self.value() == "services"
+        return queryset.exclude(owner__service_account=None) if is_of_services else queryset
 
 
 @admin.register(ApiToken)

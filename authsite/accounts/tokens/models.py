@@ -96,9 +96,6 @@ class ApiTokenQuerySet(RevocableQuerySet["ApiToken"]):
         token = self.filter(pk=pk).select_related("owner__service_account__answerable").first()
         return token is not None and token.admission_at(now) is TokenOutcome.VERIFIED
 
-    def of_services(self) -> "ApiTokenQuerySet":
-        return self.exclude(owner__service_account=None)
-
     def issue(
         self,
         *,

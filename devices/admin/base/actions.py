@@ -187,6 +187,7 @@ class BulkActionsMixin(OwnPagesMixin):
             self._make(request, change, affected, given, offers_undo=True)
             return None
         count = affected.count()
+        instead = change.instead.name if change.instead else ""  # an action that staff may have
         return self.confirmation(
             request,
             affected[:MAX_SHOWN],
@@ -204,13 +205,8 @@ class BulkActionsMixin(OwnPagesMixin):
             lacking=change.lacking_text % {"names": ", ".join(lacks)} if lacks else "",
             has_moved=confirmed is not None and confirmed != digest,
             shown=digest,
-            instead=self._instead(request, change) if count else "",
+            instead=instead if count and instead in self.get_actions(request) else "",
         )
-
-    def _instead(self, request: HttpRequest, change: BulkChange) -> str:
-        """Return the action that is offered before a change; empty where the user has none."""
-        name = change.instead.name if change.instead else ""
-        return name if name in self.get_actions(request) else ""
 
     def change_one(
         self, request: HttpRequest, object_id: int, *, change: BulkChange

@@ -274,7 +274,7 @@ class BoundedChangeList(OrderedChangeList):
 
     @cached_property
     def searched(self) -> QuerySet[Any]:
-        if self.searched_few:
+        if self.query and len(self.searched_keys) <= MAX_NAMED:  # counted without another search
             return self.root_queryset.filter(pk__in=self.searched_keys)
         return self._searched_all()
 
@@ -288,11 +288,6 @@ class BoundedChangeList(OrderedChangeList):
     def searched_keys(self) -> Sequence[Any]:
         """The keys of what the search finds, before any filter."""
         return keys_of(self._searched_all()) if self.get_filters_params() else self.found_keys
-
-    @property
-    def searched_few(self) -> bool:
-        """Whether there is a search that finds few rows: they are counted without another."""
-        return bool(self.query) and len(self.searched_keys) <= MAX_NAMED
 
     def left_by_others(self, filter_: admin.ListFilter) -> QuerySet[Any]:
         """Return the rows that the search and all other filters leave."""

@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.contrib.admin.utils import label_for_field
 from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, SEARCH_VAR
 from django.core.exceptions import ValidationError
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -105,15 +106,16 @@ class SavedFiltersMixin(OwnPagesMixin):
             narrowing.pop(name, None)
         current = narrowing.urlencode()
         filters = []
-        for one in SavedFilter.objects.usable_by(request.user, self.opts.label_lower):
+        usable = Q(owner_id=request.user.pk) | Q(is_shared=True)
+        for one in SavedFilter.objects.filter(usable, listed=self.opts.label_lower):
             # However many parts there are: a QueryDict would refuse the page to all who see it.
             asked = parse_qsl(one.query, keep_blank_values=True)
             gone = [name for name, _value in asked if name not in known]
-            usable = [part for part in asked if part[0] in known]
+            kept = [part for part in asked if part[0] in known]
             filters.append(
                 {
                     "filter": one,
-                    "query": urlencode(usable),
+                    "query": urlencode(kept),
                     "gone": ", ".join(dict.fromkeys(map(_name_of, gone))),
                     "is_own": one.owner_id == request.user.pk,
                     "is_current": one.query == current,

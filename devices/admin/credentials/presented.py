@@ -49,7 +49,8 @@ def names_text(row: Certificate) -> SafeString:
 
 def preview_of_certificate(row: Certificate, now: datetime) -> Preview:
     """Return what a certificate says, who vouches for it, and what to think about."""
-    issuers = row.find_issuers()
+    named = CertificateAuthority.objects.filter(subject=row.issuer)
+    issuers = [anchor for anchor in named if x509.is_issued_by(row.parsed, anchor.parsed)]
     anchors = ", ".join(anchor.name for anchor in issuers if anchor.enabled)
     subject, *others = _facts(row, now)
     return Preview(

@@ -17,7 +17,8 @@ from devices.management.exporting import format_by_name
 from devices.transfer.columns import columns_of
 from devices.transfer.exporting import export_secrets
 from devices.transfer.formats import MAX_BYTES, Format, Problem, format_of
-from devices.transfer.importing import Import, Options, Progress
+from devices.transfer.importing import Import, Progress
+from devices.transfer.rows import Options
 from devices.transfer.tables import read
 
 MAX_SHOWN = 50  # problems printed; --json has them all, up to 1,000

@@ -73,10 +73,6 @@ class CertificateQuerySet(RevocableQuerySet["Certificate"]):
             pin=Pin.CERTIFICATE, not_after__gte=now, not_after__lt=moment
         )
 
-    def fingerprinted(self, prefix: str) -> "CertificateQuerySet":
-        """Return those whose SHA-256 fingerprint, in lower case, begins so; by an index."""
-        return self.filter(fingerprint__startswith=prefix)
-
     def prepare(
         self, *, device: Device | None, presented: str, pin: str = Pin.CERTIFICATE, label: str = ""
     ) -> "Certificate":
@@ -286,11 +282,6 @@ class Certificate(Revocable):
         if hasattr(self, "listed"):
             return bool(self.listed)
         return Certificate.objects.filter(named_by_list(), pk=self.pk).exists()
-
-    def find_issuers(self) -> list[CertificateAuthority]:
-        """Return the trust anchors, switched-off ones too, that signed this very certificate."""
-        named = CertificateAuthority.objects.filter(subject=self.issuer)
-        return [anchor for anchor in named if x509.is_issued_by(self.parsed, anchor.parsed)]
 
     def state_at(self, now: datetime) -> Outcome:
         """Return VERIFIED where the pin can admit its device at that moment, else why not."""

@@ -3,7 +3,8 @@ from typing import Any
 from django.utils import timezone
 
 from devices.management.base import PruneCommand, counted
-from rpc.models import CallRecord, SessionEnding
+from rpc.models import CallRecord
+from rpc.rtio.models import EndingState, SessionEnding
 
 
 class Command(PruneCommand):
@@ -17,7 +18,8 @@ class Command(PruneCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         before = (timezone.now() - options["older_than"]).replace(minute=0, second=0, microsecond=0)
         old = CallRecord.objects.before(before)
-        endings = SessionEnding.objects.done_before(before)
+        endings = SessionEnding.objects.filter(requested_at__lt=before)
+        endings = endings.exclude(state=EndingState.WAITING)
         rows = old.count() if options["dry_run"] else old.prune()
         receipts = endings.count() if options["dry_run"] else endings.prune()
         done = "would be deleted" if options["dry_run"] else "deleted"

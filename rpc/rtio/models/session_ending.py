@@ -76,10 +76,6 @@ class SessionEndingQuerySet(models.QuerySet["SessionEnding"]):
             deleted += len(rows)
         return deleted
 
-    def done_before(self, moment: datetime) -> "SessionEndingQuerySet":
-        """Return the receipts of what was requested before a moment."""
-        return self.filter(requested_at__lt=moment).exclude(state=EndingState.WAITING)
-
 
 class SessionEnding(Recorded):
     """The session of one device, to be ended at one server; once done, the receipt.

@@ -27,7 +27,8 @@ from devices.models import AttributeDefinition, Certificate, Device, DeviceGroup
 from devices.transfer import group_rows, rows
 from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
-from devices.transfer.importing import Import, Options
+from devices.transfer.importing import Import
+from devices.transfer.rows import Options
 from devices.transfer.tables import read
 from tests.devices.test_commands import verified
 from tests.support import pki
