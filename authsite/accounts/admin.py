@@ -26,6 +26,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Concat
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import format_lazy
@@ -293,7 +294,10 @@ class RoleFilter(admin.RelatedFieldListFilter):
         self.title = _("role")
 
 
+# After both, whoever did it knows a password of the account: a way in.
 @admin.register(User)
+@method_decorator(recently_authenticated, name="add_view")
+@method_decorator(recently_authenticated, name="user_change_password")
 class StaffAdmin(SuperusersMixin, NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
     """Accounts: roles, second factors, last logins, and the way back in after a loss.
 
@@ -400,19 +404,6 @@ class StaffAdmin(SuperusersMixin, NamedMixin, OwnPagesMixin, SaveChangedFieldsMi
         obj = kwargs.get("obj")
         context["is_locked"] = obj is not None and obj.locked
         return super().render_change_form(request, context, *args, **kwargs)
-
-    # After both, whoever did it knows a password of the account: a way in.
-
-    @recently_authenticated
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        answer: HttpResponse = super().add_view(request, form_url, extra_context)
-        return answer
-
-    @recently_authenticated
-    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002
-        return super().user_change_password(request, id, form_url)
 
     @admin.display(description=gettext_lazy("Roles"))
     def roles(self, user: User) -> str:

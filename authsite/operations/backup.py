@@ -32,7 +32,6 @@ from devices.management.files import check_free, new_file
 from devices.models import PreSharedKey
 
 FORMAT = 1
-BLOCK = 1024 * 1024  # bytes
 TABLE_DATA = re.compile(r" TABLE DATA \S+ (\S+) ")  # of a line of `pg_restore --list`
 STEPS = 100_000  # of SQLite's machine, a few milliseconds
 MIGRATIONS = "django_migrations"
@@ -434,8 +433,5 @@ def _not_empty(name: str) -> BackupError:
 
 
 def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
     with file.open("rb") as content:
-        while block := content.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(content, "sha256").hexdigest()

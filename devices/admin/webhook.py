@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
@@ -58,6 +59,7 @@ class WebhookForm(CurrentForm):
 
 
 @admin.register(Webhook)
+@method_decorator(recently_authenticated, name="add_view")  # whose answer shows a secret
 class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
     form = WebhookForm
     list_display = ["name", "url", "tells_of", "group", "shown_state", "waiting"]
@@ -103,14 +105,6 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
     def waiting(self, webhook: Webhook) -> SafeString:
         count = webhook.deliveries.waiting().count()
         return format_html('<a href="{}">{}</a>', _deliveries_of(webhook, "waiting"), count)
-
-    @recently_authenticated
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """Add a webhook; its secret is on the answer."""
-        answer: HttpResponse = super().add_view(request, form_url, extra_context)
-        return answer
 
     def save_model(self, request: HttpRequest, obj: Any, form: forms.Form, change: bool) -> None:
         """Save; a new webhook is given a secret, which the next page shows."""

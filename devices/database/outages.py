@@ -3,6 +3,8 @@
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 EVERY = 1.0  # seconds between two lines of one kind
 
@@ -15,6 +17,14 @@ class OutageLog:
         self._lock = threading.Lock()
         self._next = 0.0
         self._unsaid = 0
+
+    @contextmanager
+    def noting(self, what: str) -> Iterator[None]:
+        """Note that `what` failed, whatever is raised within the block, and go on after it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever a cache raises
+            self.note(what, error)
 
     def note(self, what: str, error: BaseException) -> None:
         """Say that `what` failed, and why, without a traceback."""

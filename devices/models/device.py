@@ -363,16 +363,14 @@ class Device(Recorded):
     def clean(self) -> None:
         """Store IDs only: an address is reduced to what it names or refused with the ID to use."""
         super().clean()
-        if self.identifier and self._identifier_changed():
-            self._check_storable(self.identifier)
-            self.identifier = self.registered_id(self.identifier)
-
-    def _identifier_changed(self) -> bool:
         # A stored ID is decoded and may hold a dot that its address writes as %2E: it is not
         # parsed again when the device is merely edited. What cannot be stored is no stored ID.
-        if not addresses.is_storable(self.identifier):
-            return True
-        return not Device.objects.filter(pk=self.pk, identifier=self.identifier).exists()
+        if self.identifier and not (
+            addresses.is_storable(self.identifier)
+            and Device.objects.filter(pk=self.pk, identifier=self.identifier).exists()
+        ):
+            self._check_storable(self.identifier)
+            self.identifier = self.registered_id(self.identifier)
 
     @staticmethod
     def _check_storable(identifier: str) -> None:

@@ -104,17 +104,13 @@ class Guesses:
 
     def check(self) -> None:
         """Raise Throttled where there were too many."""
-        try:
-            made: int = cache.get(self._key, 0)
-        except Exception as error:  # noqa: BLE001 - whatever a cache raises
-            outages.note("wrong tokens cannot be counted", error)
-            return
+        made = 0
+        with outages.noting("wrong tokens cannot be counted"):
+            made = cache.get(self._key, 0)
         if made >= GUESSES:
             raise Throttled(wait=self._left)
 
     def count(self) -> None:
-        try:
+        with outages.noting("a wrong token was not counted"):
             cache.add(self._key, 0, WINDOW)
             cache.incr(self._key)
-        except Exception as error:  # noqa: BLE001 - as above
-            outages.note("a wrong token was not counted", error)

@@ -26,26 +26,23 @@ class Figures:
 
 
 Counted = TypeVar("Counted", bound=Figures)
-Result = TypeVar("Result")
+FAILED = "figures are counted anew for each page"
 
 outages = OutageLog(logging.getLogger(__name__))
 
 
 def kept_if_slow(key: str, seconds: int, count: Callable[[], Counted]) -> Counted:
-    """Return what is counted, or was in the last seconds, where that took long."""
-    found: Counted | None = _in_cache(lambda: cache.get(key))
+    """Return what is counted, or was in the last seconds, where that took long.
+
+    A cache that fails spoils no page.
+    """
+    found: Counted | None = None
+    with outages.noting(FAILED):
+        found = cache.get(key)
     if found is None:
         started = monotonic()
-        counted = found = count()
+        found = count()
         if monotonic() - started > SLOW:
-            _in_cache(lambda: cache.set(key, replace(counted, kept=True), seconds))
+            with outages.noting(FAILED):
+                cache.set(key, replace(found, kept=True), seconds)
     return found
-
-
-def _in_cache(do: Callable[[], Result]) -> Result | None:
-    """Return what the cache returns; None where it fails, which spoils no page."""
-    try:
-        return do()
-    except Exception as error:  # noqa: BLE001 - whatever a cache raises
-        outages.note("figures are counted anew for each page", error)
-        return None

@@ -99,20 +99,14 @@ class SuggestedRows(TypedMixin, AutocompleteSelectMultiple):
 class SuggestedRowsMixin(admin.ModelAdmin):
     """Gives an admin's fields with suggestions the plain way; the site gives it to every admin."""
 
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name in self.get_autocomplete_fields(request):
-            widget = SuggestedRow(db_field, self.admin_site)
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.many_to_many:
+            kwargs.setdefault("form_class", RowsField)
+        if db_field.is_relation and db_field.name in self.get_autocomplete_fields(request):
+            kind = SuggestedRows if db_field.many_to_many else SuggestedRow
+            widget = kwargs.setdefault("widget", kind(db_field, self.admin_site))
             widget.named = self._named_rows(db_field, request)
-            kwargs.setdefault("widget", widget)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name in self.get_autocomplete_fields(request):
-            widget = SuggestedRows(db_field, self.admin_site)
-            widget.named = self._named_rows(db_field, request)
-            kwargs.setdefault("widget", widget)
-        kwargs.setdefault("form_class", RowsField)
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def _named_rows(self, db_field: Any, request: HttpRequest) -> Collection[str] | None:
         """Return the keys of rows that a form may name; None: any.

@@ -175,7 +175,8 @@ def errors_of(detail: Any, pointer: str = "#") -> Iterator[dict[str, str]]:
     if isinstance(detail, dict):
         for name, inner in detail.items():
             own = name in {api_settings.NON_FIELD_ERRORS_KEY, NON_FIELD_ERRORS}
-            yield from errors_of(inner, pointer if own else f"{pointer}/{_escaped(name)}")
+            part = str(name).replace("~", "~0").replace("/", "~1")
+            yield from errors_of(inner, pointer if own else f"{pointer}/{part}")
     elif isinstance(detail, list):
         for position, inner in enumerate(detail):
             nested = isinstance(inner, dict | list)
@@ -186,10 +187,6 @@ def errors_of(detail: Any, pointer: str = "#") -> Iterator[dict[str, str]]:
             "detail": str(detail),
             "code": str(getattr(detail, "code", "invalid")),
         }
-
-
-def _escaped(name: object) -> str:
-    return str(name).replace("~", "~0").replace("/", "~1")
 
 
 def listed(errors: Iterator[dict[str, str]] | list[dict[str, str]]) -> dict[str, Any]:

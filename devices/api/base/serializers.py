@@ -181,17 +181,15 @@ class Strict(serializers.BaseSerializer):
         try:
             value = super().to_internal_value(data)
         except exceptions.ValidationError as error:
-            raise exceptions.ValidationError({**_as_dict(error.detail), **errors}) from None
+            found: Any = error.detail
+            told = found if isinstance(found, dict) else {"non_field_errors": found}
+            raise exceptions.ValidationError({**told, **errors}) from None
         if errors:
             raise exceptions.ValidationError(errors)
         return value
 
     def _error(self, code: str) -> exceptions.ErrorDetail:
         return exceptions.ErrorDetail(str(self.default_error_messages[code]), code)
-
-
-def _as_dict(detail: Any) -> dict[Any, Any]:
-    return detail if isinstance(detail, dict) else {"non_field_errors": detail}
 
 
 class Serializer(Strict, serializers.Serializer):
