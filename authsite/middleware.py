@@ -10,13 +10,20 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth import logout
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
-from devices.admin.base.pages import REASON, drop_messages, site_page, typed_reason
+from devices.admin.base.pages import (
+    REASON,
+    drop_messages,
+    say_not_saved,
+    site_page,
+    typed_reason,
+)
 from devices.api.base.problems import IN_PARTS, check_parts, is_api
 from devices.database import confirmation
 from devices.database.conflicts import conflict_text
@@ -91,6 +98,16 @@ class SessionLimits(Middleware):
             elif now - session.get(ACTIVE_AT, 0) >= SESSION_WRITE_SECONDS:
                 session[ACTIVE_AT] = now
         return self.get_response(request)
+
+
+class RequireLogin(LoginRequiredMiddleware):
+    """Lead to the login whoever is not logged in; say that a form that was sent is not saved."""
+
+    def handle_no_permission(
+        self, request: HttpRequest, view_func: Callable[..., Any]
+    ) -> HttpResponseRedirect:
+        say_not_saved(request)
+        return super().handle_no_permission(request, view_func)
 
 
 class RecordHistoryContext(Middleware):

@@ -83,7 +83,7 @@ MIDDLEWARE = [
     "authsite.middleware.SessionLimits",
     "authsite.accounts.sign_on.proxy.ProxySignOn",
     "django_otp.middleware.OTPMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "authsite.middleware.RequireLogin",
     "authsite.middleware.SayConflicts",  # before the next, which is asked about an error first
     "authsite.middleware.RecordHistoryContext",
     "django.contrib.messages.middleware.MessageMiddleware",

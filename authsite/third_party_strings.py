@@ -1,4 +1,4 @@
-"""Strings of other packages that they leave in English: docs/translation.md.
+"""Strings of other packages that they leave in English or say otherwise: docs/translation.md.
 
 Nothing reads them here: marking them puts them into our catalogues, which Django asks first.
 Strings of scripts are kept in `djangojs.po` by hand.
@@ -11,6 +11,9 @@ DJANGO = (
     _("Add link"),
     _("Change or view list link"),
     _("Error:"),
+    _(":"),
+    _("Add %s"),
+    _("Save and add another"),
     ngettext_lazy(
         "This password is too short. It must contain at least %d character.",
         "This password is too short. It must contain at least %d characters.",

@@ -44,7 +44,7 @@ from devices.admin.base.rendering import (
     expiry,
     expiry_in_list,
 )
-from devices.admin.credentials.issue_key import IssueKeyMixin
+from devices.admin.credentials.issue_key import ISSUE, IssueKeyMixin
 from devices.admin.credentials.try_credential import TryCredentialMixin
 from devices.admin.device_list import (
     CredentialsFilter,
@@ -250,10 +250,14 @@ class DeviceAdmin(
     def save_model(self, request: HttpRequest, obj: Device, form: forms.Form, change: bool) -> None:  # type: ignore[override]
         """Save a device; warn of a new one that is easily taken for another, or is not for RTIO.
 
-        And of a device that becomes a backend, and cannot be named by HTTP Basic.
+        And of a device that becomes a backend, and cannot be named by HTTP Basic. The page of a
+        device itself says what RTIO cannot use.
         """
         super().save_model(request, obj, form, change)
-        warnings = [] if change else [*obj.identifier_warnings(), obj.rtio_warning()]
+        warnings = [] if change else obj.identifier_warnings()
+        elsewhere = not {"_addanother", "_continue", ISSUE}.isdisjoint(request.POST)
+        if not change and (elsewhere or not self.has_view_permission(request, obj)):
+            warnings.append(obj.rtio_warning())
         if not change or "kind" in form.changed_data:
             warnings.append(obj.basic_warning())
         for warning in filter(None, warnings):

@@ -28,6 +28,7 @@ from devices.admin.base.widgets import SuggestedRows
 from devices.admin.device_list import OR_BELOW
 from devices.admin.panels import panels_of
 from devices.extension_points import Panel, Place
+from devices.history import history_of
 from devices.models import Device, DeviceGroup, Membership, PreSharedKey
 
 MAX_MEMBERS = 20  # on a group's page
@@ -165,11 +166,13 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Count the groups as well; one that others lie within stays."""
+        """Count the groups and who is in them as well; one that others lie within stays."""
         shown, counts, lacking, _protected = super().get_deleted_objects(objs, request)
         keys = [group.pk for group in objs]
         within = DeviceGroup.objects.filter(parent__in=keys).exclude(pk__in=keys)
         counts = {str(self.opts.verbose_name_plural): len(objs), **counts}
+        if members := Membership.objects.filter(devicegroup__in=keys).count():
+            counts[str(history_of(Membership)._meta.verbose_name_plural)] = members
         page = "admin:devices_devicegroup_change"
         links: list[str] = [
             format_html('<a href="{}">{}</a>', reverse(page, args=[one.pk]), one) for one in within

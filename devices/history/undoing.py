@@ -5,6 +5,7 @@ deleted, what was changed is set back, memberships come and go. Credentials stay
 whatever a batch did to them: a secret cannot come back, and what was revoked stays so.
 """
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -206,6 +207,20 @@ class Plan:
     @property
     def total(self) -> int:
         return self._rows().total()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of which rows, fields and memberships would change, in hexadecimal."""
+        found = [
+            *((row, fields) for rows in self.set_back.values() for row, _former, fields in rows),
+            *((row, ()) for rows in self.deleted.values() for row in rows),
+        ]
+        rows = sorted((row._meta.label, row.pk, [one.name for one in of]) for row, of in found)
+        links = [
+            sorted((one.device_id, one.devicegroup_id) for one in memberships)
+            for memberships in (self.leaving, self.joining)
+        ]
+        return hashlib.sha256(repr((rows, links)).encode()).hexdigest()
 
     @property
     def what(self) -> str:

@@ -73,9 +73,13 @@ def is_kept(model: Any) -> bool:
 
 
 def kept_counts(counts: Iterable[tuple[Any, int]]) -> str:
-    """Return names and numbers of rows that go along, without those that come and go."""
-    kept = {str(one._meta.verbose_name_plural) for one in apps.get_models() if is_kept(one)}
-    return ", ".join(sorted(f"{name}: {count}" for name, count in counts if str(name) in kept))
+    """Return kinds and numbers of rows that go along, without those that come and go.
+
+    The names that are given are in the reader's language; what is returned is so in none.
+    """
+    models = {str(one._meta.verbose_name_plural): one for one in apps.get_models() if is_kept(one)}
+    found = [(models[str(name)]._meta.label, n) for name, n in counts if str(name) in models]
+    return ", ".join(f"{label}: {n}" for label, n in sorted(found))
 
 
 def not_deletable(found: list[Dependants], user: Any) -> list[str]:

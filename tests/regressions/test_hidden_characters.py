@@ -123,6 +123,7 @@ def test_who_registers_a_look_alike_in_the_admin_is_warned(
     sent = inputs(admin_client.get(address))
     saved = admin_client.post(address, sent | {"identifier": "LAMP"}, follow=True)
     assert "It is easily taken for “lamp”, which is registered." in saved.content.decode()
+    assert saved.content.decode().count("RTIO cannot use this identifier") == 1
     assert Device.objects.filter(identifier="LAMP").exists()
 
 

@@ -219,7 +219,7 @@ function nameDrawnFields() {
         if (!label || !drawn) {
             continue;
         }
-        const name = label.textContent.trim().replace(/:$/, "");
+        const name = label.textContent.trim().replace(/[:：]$/, "");
         const box = drawn.querySelector(".select2-selection");
         const shown = drawn.querySelector(".select2-selection__rendered");
         if (select.multiple) {
@@ -239,7 +239,7 @@ function nameOpenedSearch(event) {
         const list = event.target.getAttribute("aria-controls");
         const box = document.querySelector(`[aria-owns="${CSS.escape(list || "")}"]`);
         const [label] = (box?.getAttribute("aria-labelledby") || "").split(" ");
-        const name = document.getElementById(label)?.textContent.trim().replace(/:$/, "");
+        const name = document.getElementById(label)?.textContent.trim().replace(/[:：]$/, "");
         event.target.setAttribute("aria-label", name || event.target.type);
     }
 }

@@ -180,7 +180,8 @@ class BulkActionsMixin(OwnPagesMixin):
         rows = self.model._default_manager.filter(pk__in=queryset.order_by().values("pk"))
         affected = change.affected(rows, given or {})
         goes_with = change.goes_with(affected)
-        digest = set_digest(affected, *(str(one) for one in goes_with if one.is_kept))
+        besides = [f"{one.model._meta.label}: {one.rows}" for one in goes_with if one.is_kept]
+        digest = set_digest(affected, *besides)
         confirmed = request.POST.get("shown") or None
         lacks = change.lacking(affected, request.user)
         if given is not None and not lacks and confirmed == digest:

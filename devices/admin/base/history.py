@@ -16,13 +16,14 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices import history
 from devices.admin.base.forms import CurrentForm
 from devices.admin.base.mixins import SaveChangedFieldsMixin
 from devices.admin.base.pages import (
+    MOVED,
     REASON,
     OwnPagesMixin,
     download,
@@ -171,8 +172,9 @@ class HistoryMixin(OwnPagesMixin):
                 raise Http404 from None
             if way.row.pk != object_id:
                 raise Http404
+            with translation.override(None):  # the same in any language
+                shown = hashlib.sha256(repr(way.preview()).encode()).hexdigest()
             preview, error = way.preview(), way.check()
-            shown = hashlib.sha256(repr(preview).encode()).hexdigest()
             has_moved = request.POST.get("shown", shown) != shown
             if request.method == "POST" and preview and error is None and not has_moved:
                 with history.origin(Origin.ADMIN, reason=way.reason(typed_reason(request))):
@@ -193,7 +195,7 @@ class HistoryMixin(OwnPagesMixin):
             preview=preview,
             error=error,
             shown=shown,
-            has_moved=has_moved,
+            has_moved=has_moved and bool(preview),
             why=typed_reason(request),
         )
 
@@ -440,6 +442,9 @@ def _undo(request: HttpRequest, number: UUID) -> HttpResponse:
         if plan is not None:
             if _lacking(plan, request.user):
                 raise PermissionDenied
+            if request.POST.get("shown", plan.digest) != plan.digest:
+                messages.error(request, MOVED)
+                return redirect(request.get_full_path())
             try:
                 undoing.apply(plan)
             except ValidationError as error:

@@ -13,9 +13,9 @@ from django.db import DatabaseError, connection
 from django.db.models import Model
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.translation import gettext as _, gettext_lazy
+from django.utils.translation import gettext as _
 
-from devices.admin.base.pages import OwnPagesMixin, drop_messages, is_key, may_view
+from devices.admin.base.pages import MOVED, OwnPagesMixin, drop_messages, is_key, may_view
 from devices.admin.base.rendering import REVOKED
 from devices.database.conflicts import Gone, RefusedNow, conflict_text
 from devices.database.turns import hold
@@ -24,9 +24,6 @@ from devices.models.dependants import dependants, kept_counts, links, not_deleta
 
 FILTER_PARTS = ("exact", "isnull", "id__exact", "gte", "lt", "in")  # that Django's filters use
 DATE_PARTS = ("year", "month", "day")
-MOVED = gettext_lazy(
-    "What would change is no longer what was shown; nothing was changed. Look again."
-)
 EDIT = "_edit"  # among what is sent: show the form as it was filled in, and save nothing
 
 

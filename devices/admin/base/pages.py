@@ -17,6 +17,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseRed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.history.models import permission_to
 from devices.transfer.formats import Format
@@ -26,6 +27,9 @@ EDITS = "edit"  # in the address of a row: its form, not its page
 # Among what is sent: why, for the history; templates/admin/reason_row.html has the field.
 REASON = "_change_reason"
 MAX_KEY_DIGITS = 19  # of a primary key
+MOVED = gettext_lazy(
+    "What would change is no longer what was shown; nothing was changed. Look again."
+)
 
 
 def typed_reason(request: HttpRequest) -> str:
@@ -82,6 +86,16 @@ def say_done(request: HttpRequest, text: str, count: int) -> None:
     messages.add_message(request, messages.SUCCESS if count else messages.WARNING, text)
 
 
+def say_not_saved(request: HttpRequest) -> None:
+    """Say what becomes of a form that was sent by somebody who must show first who they are."""
+    if request.method == "POST":
+        text = _(
+            "What you sent was not saved: show who you are first. Then go back to the form, where "
+            "most browsers still have what you typed."
+        )
+        messages.warning(request, text)
+
+
 def drop_messages(request: HttpRequest) -> None:
     """Say nothing of what a view queued that saved nothing: begin as a request does."""
     MessageMiddleware(HttpResponse).process_request(request)
@@ -116,8 +130,17 @@ class OwnPagesMixin(admin.ModelAdmin):
         return view(request, *args, **kw)
 
     def page(
-        self, request: HttpRequest, template: str, *, status: int = 200, **context: Any
+        self,
+        request: HttpRequest,
+        template: str,
+        *,
+        status: int = 200,
+        has_moved: bool = False,
+        **context: Any,
     ) -> TemplateResponse:
+        """Return a page of this admin; say if it asks once more, about something else by now."""
+        if has_moved:
+            messages.error(request, MOVED)
         context = {"opts": self.opts, **context}
         return site_page(self.admin_site, request, template, status=status, **context)
 

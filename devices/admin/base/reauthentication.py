@@ -12,6 +12,8 @@ from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
+from devices.admin.base.pages import say_not_saved
+
 Answer = TypeVar("Answer")
 
 CONFIRMED_AT = "confirmed_at"  # in a session: Unix seconds
@@ -46,6 +48,7 @@ def recently_authenticated(view: Callable[..., Answer]) -> Callable[..., Answer 
         request = next(arg for arg in args if isinstance(arg, HttpRequest))
         if is_recent(request):
             return view(*args, **kwargs)
+        say_not_saved(request)
         back = urlencode({"next": request.get_full_path()})
         return HttpResponseRedirect(f"{reverse('admin:confirm_identity')}?{back}")
 

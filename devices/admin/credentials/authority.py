@@ -208,6 +208,13 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[AuthorityChangeList]:
         return AuthorityChangeList
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save an anchor; say that another distribution point is about the next list only."""
+        super().save_model(request, obj, form, change)
+        if "distribution_point" in form.changed_data and hasattr(obj, "revocation_list"):
+            text = _("The revocation list that is loaded stays in force until another replaces it.")
+            messages.info(request, text)
+
     def response_add(
         self, request: HttpRequest, obj: CertificateAuthority, post_url_continue: str | None = None
     ) -> HttpResponse:

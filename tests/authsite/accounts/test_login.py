@@ -197,6 +197,8 @@ def test_a_session_ends_twelve_hours_after_its_login(client: Client, kim: User) 
     assert client.get("/admin/").status_code == 200
     age(client, signed_in_at=61)
     assert client.get("/admin/").headers["Location"].startswith(LOGIN)
+    sent = client.post("/admin/devices/device/add/", {"identifier": "x"}, follow=True)
+    assert "What you sent was not saved" in sent.content.decode()
 
 
 @pytest.mark.usefixtures("prolonged_sessions")

@@ -152,6 +152,7 @@ def test_the_password_is_asked_again_before_a_token_is_made() -> None:
     session.save()
     for answer in (client.get(f"{TOKENS}add/"), client.post(f"{TOKENS}add/", sent(kim))):
         assert answer["Location"].startswith("/admin/confirm/")
+    assert "What you sent was not saved" in client.get(answer["Location"]).content.decode()
     assert not ApiToken.objects.exists()
 
 

@@ -88,10 +88,14 @@ def test_what_somebody_changed_since_is_left(admin_client: Client, make_device: 
     devices = [make_device() for _ in range(3)]
     act(admin_client, "disable", devices)
     batch = newest_batch()
+    sent = inputs(admin_client.get(page_of(batch)))
     with history.origin("shell", user="kim"):
         devices[0].refresh_from_db()
         devices[0].name = "kept"
         devices[0].save()
+    moved = admin_client.post(page_of(batch), sent, follow=True).content.decode()
+    assert "no longer what was shown" in moved
+    assert Device.objects.disabled().count() == 3
     plan = admin_client.get(page_of(batch)).context["plan"]
     assert [(one.why, one.names) for one in plan.left] == [
         ("kim changed it since.", [devices[0].identifier])

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.once(on="sqlite")
 
 Factory = Callable[..., Device]
 LIST = "/admin/devices/device/"
+IN_CHINESE = {"accept-language": "zh-hans"}
 UNDO = re.compile(r' <a href="(/admin/history/together/[0-9a-f-]{36}/)">Undo…</a>$')
 
 
@@ -108,7 +109,7 @@ def test_what_would_go_with_it_now_is_shown_before_it_is_deleted(
     again = admin_client.post(address, alone, follow=True)
     assert "no longer what was shown" in str(*again.context["messages"])
     assert "no longer what was shown" in confirm(admin_client, listed).content.decode()
-    admin_client.post(address, inputs(again))
+    admin_client.post(address, inputs(again), headers=IN_CHINESE)  # the language is no difference
     assert not Device.objects.exists()
 
     webhook = Webhook.objects.create(name="calls", url="https://hooks.example.com/")
@@ -127,8 +128,10 @@ def test_what_would_go_with_it_now_is_shown_before_it_is_deleted(
     again = admin_client.post(groups, sent, follow=True)
     assert "no longer what was shown" in str(*again.context["messages"])
     assert type(group).objects.exists()
-    sent = chosen | inputs(admin_client.post(groups, chosen))
-    admin_client.post(groups, sent)
+    make_device().groups.add(group)
+    page = admin_client.post(groups, chosen)
+    assert "Memberships: 1" in page.content.decode()
+    admin_client.post(groups, chosen | inputs(page), headers=IN_CHINESE)
     assert not type(group).objects.exists()
 
 
@@ -301,6 +304,9 @@ def test_rules_go_with_their_device(admin_client: Client, make_device: Factory) 
     make_rule(device, device)
     page = act(admin_client, "delete_selected", [device])
     assert any(line.endswith("s: 1") for line in page.context["goes_with"])
+    admin_client.cookies["django_language"] = "zh-hans"
+    confirm(admin_client, page)
+    assert not Device.objects.exists()
 
 
 def test_who_may_not_delete_what_goes_along_deletes_no_device(make_device: Factory) -> None:

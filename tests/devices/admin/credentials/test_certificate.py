@@ -411,6 +411,9 @@ def test_deleting_an_anchor_counts_its_list_and_offers_to_switch_it_off(
 ) -> None:
     anchor.load_list(revocation_list(ROOT, 5, 6, 7), by="ann")
     address = url("certificateauthority_delete", anchor.pk)
+    form = ANCHOR | {"distribution_point": "http://lists.example/"}
+    saved = admin_client.post(url("certificateauthority_change", anchor.pk), form, follow=True)
+    assert "stays in force until another" in saved.content.decode()
     page = admin_client.get(address).content.decode()
     assert "Revoked serial numbers: 3" in page
     assert "Switch it off instead" in page
