@@ -140,12 +140,13 @@ class QuestionAtSerializer(QuestionSerializer):
 class ExplanationSerializer(DecisionSerializer):
     """A decision with its reasons: the rule that decided is first, near misses are last.
 
-    `at` is the moment that was asked about, or null: it was now.
+    `at` is the moment that was asked about, or null: it was now. The groups are null to whoever may
+    not see groups.
     """
 
     at = DateTimeField(allow_null=True)
-    source_groups = ListField(child=CharField())
-    destination_groups = ListField(child=CharField())
+    source_groups = ListField(child=CharField(), allow_null=True)
+    destination_groups = ListField(child=CharField(), allow_null=True)
     rules = PartSerializer(many=True)
 
 
@@ -170,7 +171,10 @@ class ExplainView(QuestionView):
             name, errors = next(iter(question.errors.items()))
             raise ParameterError(str(name), errors[0])
         asked = dict(question.validated_data)
-        return Response(explain(now=asked.pop("at", None), **asked).as_document())
+        document = explain(now=asked.pop("at", None), **asked).as_document()
+        if not self.may("devices.view_devicegroup"):
+            document |= {"source_groups": None, "destination_groups": None}
+        return Response(document)
 
 
 class Change(TextChoices):

@@ -23,7 +23,6 @@ from devices.api.base.serializers import (
     Serializer,
 )
 from devices.api.base.views import RowsViewSet
-from devices.history.models import permission_to
 
 MAX_COMMANDS = 1000  # of one set
 
@@ -44,7 +43,10 @@ class RuleSerializer(ModelSerializer):
     the key of a command set.
     """
 
-    text = CharField(source="notation", read_only=True, help_text="The rule in one line.")
+    text = serializers.SerializerMethodField(
+        help_text="The rule in one line, which names devices and groups: empty in the answer to "
+        "whoever may not see rules."
+    )
     state = serializers.SerializerMethodField(help_text="Whether it takes part in decisions now.")
     findings = serializers.SerializerMethodField(
         help_text="What is wrong with the rule; in the answer to a change of it."
@@ -68,9 +70,15 @@ class RuleSerializer(ModelSerializer):
     @extend_schema_field(FindingSerializer(many=True))
     def get_findings(self, rule: CommandPermission) -> list[dict[str, Any]]:
         """Return what is wrong with the rule, and with those that it affects, if one may see."""
-        if not self.context["view"].may(permission_to("view", CommandPermission)):
-            return []
-        return [finding.as_document() for finding in lint_saved(rule)]
+        return [finding.as_document() for finding in lint_saved(rule)] if self._sees_rules else []
+
+    def get_text(self, rule: CommandPermission) -> str:
+        """Return the rule in one line, if one may see."""
+        return rule.notation if self._sees_rules else ""
+
+    @property
+    def _sees_rules(self) -> bool:
+        return bool(self.context["view"].may("acl.view_commandpermission"))
 
 
 class RuleFilters(FilterSet):

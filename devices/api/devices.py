@@ -54,7 +54,7 @@ class AttributesField(serializers.JSONField):
     """A JSON object that both databases store and give back."""
 
     def to_internal_value(self, data: Any) -> Any:
-        return attributes.check(super().to_internal_value(data))
+        return super().to_internal_value(attributes.check(data))
 
 
 class DeviceSerializer(ModelSerializer):

@@ -25,7 +25,14 @@ from devices.transfer.formats import (
     undefused_cell,
 )
 from devices.values import attributes
-from devices.values.json_text import TWICE, DuplicateNameError, named_once, no_constant
+from devices.values.json_text import (
+    TWICE,
+    DuplicateNameError,
+    LongNumberError,
+    named_once,
+    no_constant,
+    whole_number,
+)
 
 
 def _lines(content: bytes) -> Iterator[str]:
@@ -145,6 +152,8 @@ def read_ndjson(content: bytes, layout: Layout) -> Iterator[Record]:
                 yield _object(row, DECODER.decode(line), layout)
             except DuplicateNameError as error:
                 raise refused(str(TWICE), row=row, name=error.name[:100]) from None
+            except LongNumberError as error:
+                raise refused(str(error), row=row) from None
             except (ValueError, RecursionError):
                 raise refused(_("The line is no JSON object."), row=row) from None
 
@@ -165,6 +174,8 @@ def read_json(content: bytes, layout: Layout) -> Iterator[Record]:
             found, position = DECODER.raw_decode(text, position)
         except DuplicateNameError as error:
             raise refused(str(TWICE), row=row, name=error.name[:100]) from None
+        except LongNumberError as error:
+            raise refused(str(error), row=row) from None
         except (ValueError, RecursionError):
             raise refused(_("This is no JSON."), row=row) from None
         yield _object(row, found, layout)
@@ -184,7 +195,9 @@ def _skip(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-DECODER = json.JSONDecoder(parse_constant=no_constant, object_pairs_hook=named_once)
+DECODER = json.JSONDecoder(
+    parse_int=whole_number, parse_constant=no_constant, object_pairs_hook=named_once
+)
 
 
 def _object(row: int, found: object, layout: Layout) -> Record:

@@ -12,7 +12,15 @@ from devices.values.text import storable
 ESCAPED = re.compile(rb"\\.", re.DOTALL)  # outside of strings it ends what a decoder reads
 STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 NO_BRACKETS = bytes(set(range(256)) - STEPS.keys())
+MAX_DIGITS = 400  # of a whole number; no field takes more
 TWICE = _("“%(name)s” stands twice in one object.")
+
+
+class LongNumberError(ValueError):
+    """A number has more digits than are converted, which Python bounds."""
+
+    def __init__(self) -> None:
+        super().__init__(_("A number has more than %(most)d digits.") % {"most": MAX_DIGITS})
 
 
 class DuplicateNameError(ValueError):
@@ -33,6 +41,13 @@ def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         counts = Counter(name for name, _value in pairs)
         raise DuplicateNameError(next(name for name, n in counts.items() if n > 1))
     return found
+
+
+def whole_number(digits: str) -> int:
+    """Return a whole number, as json's `parse_int`; raises LongNumberError."""
+    if len(digits) > MAX_DIGITS:
+        raise LongNumberError
+    return int(digits)
 
 
 def no_constant(name: str) -> NoReturn:

@@ -157,6 +157,37 @@ def test_an_answer_names_no_groups_of_a_device(make_group: Any, make_device: Any
     assert "secret yard" not in page.content.decode()
 
 
+@pytest.mark.parametrize("more", [(), ("view_devicegroup",)])
+def test_no_answer_of_the_api_names_groups(
+    make_group: Any, make_device: Any, more: tuple[str, ...]
+) -> None:
+    make_device("lamp", groups=[make_group("yard")])
+    client = APIClient()
+    client.force_authenticate(staff("view_commandpermission", *more))
+    asked = {"source": "lamp", "destination": "lamp", "command": "/v1/On"}
+    answer = client.get("/api/v1/explain", asked).json()
+    assert answer["source_groups"] == answer["destination_groups"] == (["yard"] if more else None)
+
+
+@pytest.mark.parametrize("more", [(), ("view_commandpermission",)])
+def test_no_answer_about_a_new_rule_names_the_rows_of_its_keys(
+    make_group: Any, make_device: Any, more: tuple[str, ...]
+) -> None:
+    client = APIClient()
+    client.force_authenticate(staff("add_commandpermission", *more))
+    rule = {
+        "effect": "deny",
+        "source_kind": "device",
+        "source_device": make_device("secret-lamp").pk,
+        "destination_kind": "group",
+        "destination_group": make_group("secret yard").pk,
+        "pattern": "/v1/X",
+    }
+    answer = client.post("/api/v1/rules?validate_only=true", rule, format="json")
+    assert answer.status_code == 200
+    assert ("secret" in answer.text) is bool(more)
+
+
 @pytest.mark.parametrize("may", ["view_device", "change_device"])
 def test_a_list_is_narrowed_by_a_row_that_one_may_see(make_device: Any, may: str) -> None:
     key = make_device("lamp").pk

@@ -40,11 +40,20 @@ KEY: dict[str, Any] = {
 }
 
 
+class KeyFormField(forms.IntegerField):
+    """A key as lists write it: Django's field also takes `1_0` for 10, and `7.0` for 7."""
+
+    def to_python(self, value: Any) -> int | None:
+        if value and not (value.isascii() and value.isdecimal()):
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid")
+        return super().to_python(value)
+
+
 @extend_schema_field(KEY)
 class KeyFilter(filters.Filter):
     """The primary key of a row; one that no row has finds nothing."""
 
-    field_class = forms.IntegerField
+    field_class = KeyFormField
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(min_value=1, max_value=BigIntegerField.MAX_BIGINT, **kwargs)

@@ -46,7 +46,7 @@ class KeyPagination(CursorPagination):
             cursor = super().decode_cursor(request)
         except Exception:  # noqa: BLE001 - NotFound, and what its decoding raises besides
             raise self._unreadable() from None
-        if cursor is not None and cursor.position is not None:
+        if cursor is not None:  # all that we hand out have a position: keys differ
             position = str(cursor.position)
             if not POSITION.match(position) or int(position) > BigIntegerField.MAX_BIGINT:
                 raise self._unreadable()

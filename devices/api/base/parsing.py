@@ -10,12 +10,19 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
 from devices.api.base.problems import BodyTooLarge
-from devices.values.json_text import TWICE, DuplicateNameError, is_deeper, named_once, no_constant
+from devices.values.json_text import (
+    TWICE,
+    DuplicateNameError,
+    LongNumberError,
+    is_deeper,
+    named_once,
+    no_constant,
+    whole_number,
+)
 from devices.values.text import unstorable_in
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 40  # of arrays and objects; attributes may have 32 of them
-MAX_DIGITS = 400  # of a number; no field takes more
 MAX_FAULT = 100  # characters of a fault that are quoted
 UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # may be written so
 
@@ -61,10 +68,12 @@ def decoded(body: bytes) -> Any:
             body.decode(),
             object_pairs_hook=named_once,
             parse_constant=no_constant,
-            parse_int=_integer,
+            parse_int=whole_number,
         )
     except DuplicateNameError as error:
         raise ParseError(str(TWICE) % {"name": error.name[:MAX_FAULT]}) from None
+    except LongNumberError as error:
+        raise ParseError(str(error)) from None
     except ValueError as error:  # UnicodeDecodeError, too
         raise ParseError(
             _("The body is not JSON: %(why)s") % {"why": str(error)[:MAX_FAULT]}
@@ -72,12 +81,6 @@ def decoded(body: bytes) -> Any:
     if UNSTORABLE.search(body):
         _check_storable(value)
     return value
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise ValueError("a number is too large")
-    return int(digits)
 
 
 def _check_storable(value: Any) -> None:

@@ -117,8 +117,10 @@ RAW_BODIES = [
     ("deep", b"[" * 100_000, 400),
     ("deep and whole", b"[" * 50 + b"]" * 50, 400),
     ("many digits", b'{"identifier": "a", "attributes": {"x": ' + b"9" * 5000 + b"}}", 400),
+    ("infinite", b'{"identifier": "a", "attributes": {"x": 1e999}}', 400),
     ("large", b" " * (4 * 1024 * 1024 + 1), 413),
 ]
+TOLD = {"many digits": "A number has more than 400 digits.", "infinite": "a number that is not"}
 
 
 @pytest.mark.parametrize(("name", "body", "status"), RAW_BODIES, ids=[one[0] for one in RAW_BODIES])
@@ -128,6 +130,7 @@ def test_refuses_bodies_that_are_no_json(
     answer = api.post(LIST, body, content_type="application/json")
     assert answer.status_code == status
     assert answer.json()["status"] == status
+    assert TOLD.get(name, "") in answer.text
     assert answer["Content-Type"] == "application/problem+json"
 
 
@@ -154,11 +157,15 @@ ASKED = [
     ("get", f"{LIST}?enabled=1", 400),
     ("get", f"{LIST}?group=lab", 400),
     ("get", f"{LIST}?group=99999999999999999999999", 400),
+    ("get", f"{LIST}?group=1_0", 400),
+    ("get", f"{LIST}?group_or_below=7.0", 400),
+    ("get", f"{LIST}?group=%EF%BC%97", 400),  # a full-width 7
     ("get", f"{LIST}?fields=secret", 400),
     ("get", f"{LIST}?cursor=made-by-hand", 400),
     ("get", f"{LIST}?cursor=cD1hYmM%3D", 400),  # p=abc
     ("get", f"{LIST}?cursor=cD05OTk5OTk5OTk5OTk5OTk5OTk5OTk5", 400),  # p of 20 digits
     ("get", f"{LIST}?cursor=bz0tMQ%3D%3D", 400),  # o=-1
+    ("get", f"{LIST}?cursor=AAAA", 400),  # says nothing, which is not the first page
     ("get", f"{LIST}?cursor=%C3%A9", 400),
     ("get", f"{LIST}?cursor=", 400),
     ("get", f"{LIST}?identifier=%00", 400),

@@ -151,6 +151,8 @@ def test_quoted_line_ends_belong_to_the_cell_and_rows_count_as_in_a_spreadsheet(
         (Format.NDJSON, b'{"identifier":"a","identifier":"b"}\n', "“identifier” stands twice"),
         (Format.JSON, b'[{"identifier":"a","attributes":{"x":1,"x":2}}]', "“x” stands twice"),
         (Format.JSON, b'{"identifier":"a"}', "no JSON array"),
+        (Format.NDJSON, b'{"a":' + b"1" * 5000 + b"}", "Row 1: A number has more than 400 digits."),
+        (Format.JSON, b'[{"a":' + b"1" * 5000 + b"}]", "Row 1: A number has more than 400 digits."),
         (Format.JSON, b'[{"identifier":"a"},', "Row 2: This is no JSON"),
         (Format.JSON, b'[{"identifier":"a"},]', "Row 2: This is no JSON"),
         (Format.JSON, b'[{"identifier":"a"} {}]', "Row 1: The array does not end"),
