@@ -161,7 +161,8 @@ class DeviceAdmin(
 
     def has_revoke_credentials_permission(self, request: HttpRequest) -> bool:
         """Whether the user may revoke keys and certificates: a permission that actions name."""
-        return self._may(request, "devices.change_presharedkey", "devices.change_certificate")
+        needed = ("devices.change_presharedkey", "devices.change_certificate")
+        return self.has_view_permission(request) and request.user.has_perms(needed)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         """Name what computed columns sort by; it is computed only where a list is sorted by it."""

@@ -43,16 +43,9 @@ def count_devices(groups: Sequence[DeviceGroup]) -> None:
 
 
 class GroupChangeList(OrderedChangeList):
-    """Counts the devices of the groups of its page, in one statement."""
-
     def counts_many(self) -> bool:
         """Whether there are too many members to sort groups by their number."""
         return is_large(Membership)
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        self.result_list = list(self.result_list)
-        count_devices(self.result_list)
 
 
 class MembersForm(forms.Form):
@@ -110,6 +103,7 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
     autocomplete_fields = ["parent"]
     fieldsets = [(None, {"fields": ["name", "parent", "description"]})]
     history_in_batches = True
+    note_in_rows = staticmethod(count_devices)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
         """Name what the number of devices sorts by; it is counted only for a list that does."""

@@ -279,25 +279,20 @@ class FailureMarks:
 
     def take(self) -> bool:
         """Count the try as a failure for now; False where it may not be made."""
-        try:
+        with outages.noting(UNCOUNTED):
             taken = cache.get_many(self._marks)
             self._failures = len(taken)
             free = (mark for mark in self._marks if mark not in taken)
             self._taken = next((mark for mark in free if cache.add(mark, True, WINDOW)), None)
-        except Exception as error:  # noqa: BLE001 - whatever a cache raises
-            outages.note(UNCOUNTED, error)
-            self.refusal = _("failures cannot be counted")
-            return False
-        return self._taken is not None
+            return self._taken is not None
+        self.refusal = _("failures cannot be counted")
+        return False
 
     def give_back(self) -> None:
         """Do not count the try: it was right, or was not made."""
-        if self._taken is None:
-            return
-        try:
-            cache.delete(self._taken)
-        except Exception as error:  # noqa: BLE001 - as above
-            outages.note("a guess that was right, or not hashed, was counted as a failure", error)
+        if self._taken is not None:
+            with outages.noting("a guess that was right, or not hashed, was counted as a failure"):
+                cache.delete(self._taken)
 
 
 class Guess(FailureMarks):

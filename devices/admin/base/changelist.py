@@ -201,6 +201,9 @@ class OrderedChangeList(ChangeList):
                 self.queryset = self.queryset.order_by(*ordering)
                 vars(self.queryset)["found"] = found
         super().get_results(request)
+        if note := getattr(self.model_admin, "note_in_rows", None):
+            self.result_list = list(self.result_list)
+            note(self.result_list)
 
     def counts_many(self) -> bool:
         """Whether a column sorts by what takes long to count, however few rows there are."""
@@ -225,7 +228,10 @@ class OrderedChangeList(ChangeList):
 
 
 class BoundedListMixin(admin.ModelAdmin):
-    """Keeps a list quick however many rows it has; the site gives it to every admin."""
+    """Keeps a list quick however many rows it has; the site gives it to every admin.
+
+    An admin's `note_in_rows` is called with the rows of a page, to ask for what these show at once.
+    """
 
     paginator = BoundedPaginator
     show_full_result_count = False

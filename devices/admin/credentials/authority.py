@@ -14,7 +14,6 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
-from devices.admin.base.changelist import OrderedChangeList
 from devices.admin.base.filters import LabelledFilter
 from devices.admin.base.forms import LinesInput
 from devices.admin.base.history import RecordedAdmin
@@ -134,19 +133,11 @@ def refused_as(anchor: CertificateAuthority) -> Outcome | None:
     return found
 
 
-class AuthorityChangeList(OrderedChangeList):
-    """Asks for all anchors of its page at once whether they stand revoked."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        self.result_list = list(self.result_list)
-        note_revoked(self.result_list)
-
-
 @admin.register(CertificateAuthority)
 class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
     form = CertificateAuthorityForm
     registered_text = gettext_lazy("The trust anchor is registered.")
+    note_in_rows = staticmethod(note_revoked)  # of which `state` tells
     list_display = ["name", "state", "name_source", "crl_policy", "list_state", "ends"]
     list_select_related = ["revocation_list"]
     list_filter = ["enabled", EndsFilter, ListFilter, "crl_policy", "name_source"]
@@ -204,9 +195,6 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
     ) -> tuple[Any, ...]:
         """Keep the certificate: another certificate is another anchor."""
         return ("state", *self.LISTED, *self.READ) if obj else ()
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[AuthorityChangeList]:
-        return AuthorityChangeList
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save an anchor; say that another distribution point is about the next list only."""

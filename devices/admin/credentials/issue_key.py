@@ -1,5 +1,6 @@
 """Issuing and rotating keys: the pages that show a secret, once."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -145,17 +146,10 @@ class IssueKeyMixin(OwnPagesMixin):
     @recently_authenticated
     def issue_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a key, or register a known secret; a generated one is shown on this answer only."""
-        device = get_object_or_404(Device, pk=object_id)
-        if not self._may(request, "devices.add_presharedkey"):
-            raise PermissionDenied
+        device = self._device(request, object_id, "devices.add_presharedkey")
         form = IssueKeyForm(request.POST or None)
-        if form.is_valid():
-            try:
-                return self._issued(request, device, form.cleaned_data)
-            except ValidationError as error:
-                if was_issued_before(error):
-                    return self._issued_before(request, device)
-                form.add_error(None, error)
+        if answer := self._answered(request, device, form, self._issued):
+            return answer
         return self.form_page(
             request,
             form,
@@ -166,9 +160,41 @@ class IssueKeyMixin(OwnPagesMixin):
             script_values={"secret-rules": strength_rules(device)},
         )
 
-    def _may(self, request: HttpRequest, *needed: str) -> bool:
-        """Whether one has these permissions, and may see devices: the pages name the device."""
-        return self.has_view_permission(request) and request.user.has_perms(needed)
+    def _device(self, request: HttpRequest, object_id: int, *needed: str) -> Device:
+        """Return the device for whoever has these permissions and may see what the page names."""
+        device = get_object_or_404(Device, pk=object_id)
+        if not (self.has_view_permission(request) and request.user.has_perms(needed)):
+            raise PermissionDenied
+        return device
+
+    def _answered(
+        self,
+        request: HttpRequest,
+        device: Device,
+        form: OneTimeForm,
+        answer: Callable[[HttpRequest, Device, dict[str, Any]], HttpResponse],
+    ) -> HttpResponse | None:
+        """Return the answer to what the form says; None where it is shown, with its errors if any.
+
+        One that was sent again issues nothing and shows nothing.
+        """
+        if not form.is_valid():
+            return None
+        try:
+            return answer(request, device, form.cleaned_data)
+        except ValidationError as error:
+            found = getattr(error, "error_dict", {"": [error]})
+            if not any(one.code == ISSUED_BEFORE for errors in found.values() for one in errors):
+                form.add_error(None, error)
+                return None
+        messages.warning(
+            request,
+            _(
+                "That form was sent before, and its key is issued. A secret is shown only once: "
+                "rotate the keys if you have lost it."
+            ),
+        )
+        return redirect("admin:devices_device_change", device.pk)
 
     def _issued(self, request: HttpRequest, device: Device, wanted: dict[str, Any]) -> HttpResponse:
         secret, random = wanted.pop("secret"), wanted.pop("random")
@@ -185,25 +211,11 @@ class IssueKeyMixin(OwnPagesMixin):
     @recently_authenticated
     def rotate_keys(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a new key and let the old ones end; the new secret is shown on this answer only."""
-        device = get_object_or_404(Device, pk=object_id)
-        if not self._may(request, "devices.add_presharedkey", "devices.change_presharedkey"):
-            raise PermissionDenied
+        needed = ("devices.add_presharedkey", "devices.change_presharedkey")
+        device = self._device(request, object_id, *needed)
         form = RotateKeysForm(request.POST or None)
-        if form.is_valid():
-            try:
-                key, secret = PreSharedKey.objects.rotate(
-                    device=device,
-                    overlap=timedelta(hours=form.cleaned_data["overlap"]),
-                    label=form.cleaned_data["label"],
-                    token=form.cleaned_data["token"],
-                )
-            except ValidationError as error:
-                if was_issued_before(error):
-                    return self._issued_before(request, device)
-                form.add_error(None, error)
-            else:
-                until = last_end_of_replaced(key) if form.cleaned_data["overlap"] else None
-                return self._secret_page(request, device, secret, until)
+        if answer := self._answered(request, device, form, self._rotated):
+            return answer
         ending = PreSharedKey.objects.filter(device=device).live_at(timezone.now()).count()
         return self.form_page(
             request,
@@ -223,16 +235,14 @@ class IssueKeyMixin(OwnPagesMixin):
             button=_("Issue the new key"),
         )
 
-    def _issued_before(self, request: HttpRequest, device: Device) -> HttpResponse:
-        """Return to the device: a form that was sent again issues nothing and shows nothing."""
-        messages.warning(
-            request,
-            _(
-                "That form was sent before, and its key is issued. A secret is shown only once: "
-                "rotate the keys if you have lost it."
-            ),
-        )
-        return redirect("admin:devices_device_change", device.pk)
+    def _rotated(
+        self, request: HttpRequest, device: Device, wanted: dict[str, Any]
+    ) -> HttpResponse:
+        overlap = timedelta(hours=wanted.pop("overlap"))
+        key, secret = PreSharedKey.objects.rotate(device=device, overlap=overlap, **wanted)
+        others = PreSharedKey.objects.filter(device=device).exclude(pk=key.pk)
+        ends = others.live_at(timezone.now()).aggregate(last=Max("not_after")) if overlap else {}
+        return self._secret_page(request, device, secret, ends.get("last"))
 
     def _secret_page(
         self, request: HttpRequest, device: Device, secret: str, old_until: datetime | None = None
@@ -251,16 +261,3 @@ class IssueKeyMixin(OwnPagesMixin):
             old_until=old_until,
             snippets=[one for make in SNIPPETS for one in make(request, device, secret)],
         )
-
-
-def last_end_of_replaced(key: PreSharedKey) -> datetime | None:
-    """Return when the last of a device's other keys ends that is live; None where none is."""
-    others = PreSharedKey.objects.filter(device=key.device_id).exclude(pk=key.pk)
-    end: datetime | None = others.live_at(timezone.now()).aggregate(last=Max("not_after"))["last"]
-    return end
-
-
-def was_issued_before(error: ValidationError) -> bool:
-    """Whether the error says that a key was issued for the same rendering of a form."""
-    found = getattr(error, "error_dict", {"": [error]})
-    return any(one.code == ISSUED_BEFORE for errors in found.values() for one in errors)
