@@ -23,7 +23,7 @@ from devices.admin.base.rendering import SOON, Tone
 from devices.events.models import DeliveryState, WebhookState
 from devices.history import timeline
 from devices.models import CertificateAuthority, Device, RevocationList, Webhook
-from devices.models.credentials.state import is_locked_out_before, lacks_usable_credential
+from devices.models.credentials.state import is_locked_out_before, lacks_credential
 from rpc.models import CallOutcome, CallRecord, SessionEnding, reasons
 
 DAY = timedelta(hours=24)
@@ -113,7 +113,7 @@ def _registry_at(now: datetime) -> dict[str, int]:
     failed = Q(deliveries__state=DeliveryState.FAILED, deliveries__tried_at__gte=now - DAY)
     given_up = Q(state=WebhookState.OFF) & ~Q(off_because="")
     needing = {
-        "locked_out": enabled.filter(lacks_usable_credential(now)),
+        "locked_out": enabled.filter(lacks_credential("usable_at", now)),
         "locking": enabled.filter(is_locked_out_before(now + SOON, now=now)),
         "lists_lapsing": RevocationList.objects.filter(next_update__lt=now + LAPSING),
         "sessions_unresolved": SessionEnding.objects.all().unresolved_at(now),

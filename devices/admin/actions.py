@@ -13,7 +13,7 @@ from devices.admin.base.pages import is_key, may_view
 from devices.admin.base.widgets import SuggestedRow
 from devices.admin.device_list import GroupFilter
 from devices.models import Device, DeviceGroup
-from devices.models.credentials.state import has_unrevoked_credential, revoke_credentials
+from devices.models.credentials.state import has_credential, revoke_credentials
 from devices.models.dependants import Dependants, dependants, not_deletable
 from devices.values.text import isolated
 
@@ -180,7 +180,7 @@ class RevokeAll(Revoke):
     )
 
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
-        return devices.filter(has_unrevoked_credential())
+        return devices.filter(has_credential("filter", revoked_at=None))
 
     def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> tuple[str, int]:
         keys, certificates = revoke_credentials(devices, by=by, reason=given["reason"])

@@ -16,14 +16,12 @@ from devices.admin.base.rendering import SOON
 from devices.models import Device, DeviceGroup, Membership
 from devices.models.credentials.state import (
     credential_state,
-    has_credential_ending_before,
+    has_credential,
     has_expired_credentials_only,
     has_usable_credential,
     holds_one_of,
     is_locked_out_before,
     lacks_credential,
-    lacks_live_credential,
-    lacks_usable_credential,
     next_expiry,
 )
 from devices.values.text import isolated
@@ -85,24 +83,27 @@ class CredentialsFilter(CountedFilter):
         if value == "usable":
             return queryset.filter(has_usable_credential(now))
         if value == "ending":
-            return queryset.filter(has_credential_ending_before(now + SOON, now=now))
+            return queryset.filter(has_credential("ending_before", now + SOON, now=now))
         if value == "locking":
             return queryset.filter(is_locked_out_before(now + SOON, now=now))
         if value == "unusable":
-            return queryset.filter(lacks_usable_credential(now))
+            return queryset.filter(lacks_credential("usable_at", now))
         if value == "expired":
             return queryset.filter(has_expired_credentials_only(now))
-        return queryset.filter(lacks_credential()) if value == "none" else queryset.none()
+        if value == "none":
+            return queryset.filter(lacks_credential("unrevoked"))
+        return queryset.none()
 
     def keep_to_count(self, queryset: Any, value: str) -> QuerySet[Device]:
         """Begin with the holders of the few credentials that end soon, or have ended."""
         now = timezone.now()
         if value in {"ending", "locking"}:
             rows = queryset.filter(holds_one_of("ending_before", now + SOON, now=now))
-            return rows.filter(lacks_live_credential(now + SOON)) if value == "locking" else rows
+            is_last = lacks_credential("live_at", now + SOON)
+            return rows.filter(is_last) if value == "locking" else rows
         if value == "expired":
             rows = queryset.filter(holds_one_of("expired_at", now))
-            return rows.filter(lacks_live_credential(now))
+            return rows.filter(lacks_credential("live_at", now))
         return self.keep(queryset, value)
 
 

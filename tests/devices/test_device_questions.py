@@ -9,11 +9,10 @@ from django.utils import timezone
 
 from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credentials.state import (
-    has_credential_ending_before,
+    has_credential,
     has_expired_credentials_only,
     has_usable_credential,
     lacks_credential,
-    lacks_usable_credential,
 )
 from tests.support import pki
 
@@ -63,13 +62,13 @@ USABLE = {"endless", "ending", "rotated", "pinned", "pin-ending", "public-key"}
     [
         (Device.objects.filter(has_usable_credential(NOW)), USABLE),
         (
-            Device.objects.filter(lacks_usable_credential(NOW)),
+            Device.objects.filter(lacks_credential("usable_at", NOW)),
             {"nothing", "later", "expired", "revoked", "pepperless", "pin-expired", "pin-later"},
         ),
-        (Device.objects.filter(lacks_credential()), {"nothing", "revoked"}),
+        (Device.objects.filter(lacks_credential("unrevoked")), {"nothing", "revoked"}),
         (Device.objects.filter(has_expired_credentials_only(NOW)), {"expired", "pin-expired"}),
         (
-            Device.objects.filter(has_credential_ending_before(NOW + 30 * DAY, now=NOW)),
+            Device.objects.filter(has_credential("ending_before", NOW + 30 * DAY, now=NOW)),
             {"ending", "pin-ending"},
         ),
     ],

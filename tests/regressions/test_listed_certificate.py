@@ -16,10 +16,9 @@ from devices.models import Certificate, CertificateAuthority, CredentialState, D
 from devices.models.credentials.certificate import Pin
 from devices.models.credentials.state import (
     credential_state,
-    has_credential_ending_before,
+    has_credential,
     has_usable_credential,
     lacks_credential,
-    lacks_usable_credential,
     next_expiry,
 )
 from devices.verdicts import Outcome
@@ -63,9 +62,9 @@ def test_states_and_counts_know_of_the_list(listed: Certificate) -> None:
     assert devices.values_list("state", "ends").get() == (CredentialState.NONE, None)
     later = now + timedelta(days=10_000)
     assert not devices.filter(has_usable_credential(now)).exists()
-    assert not devices.filter(has_credential_ending_before(later, now=now)).exists()
-    assert devices.filter(lacks_usable_credential(now)).exists()
-    assert devices.filter(lacks_credential()).exists()
+    assert not devices.filter(has_credential("ending_before", later, now=now)).exists()
+    assert devices.filter(lacks_credential("usable_at", now)).exists()
+    assert devices.filter(lacks_credential("unrevoked")).exists()
     assert Device.objects.for_export().get().live_certificates == 0  # type: ignore[attr-defined]
 
 

@@ -36,13 +36,17 @@ def _credentials() -> tuple[PreSharedKeyQuerySet, CertificateQuerySet]:
     )
 
 
-def _has(verb: str, *args: Any, **kwargs: Any) -> Q:
-    """Return the condition that a device has a key or a certificate in that state."""
+def has_credential(verb: str, *args: Any, **kwargs: Any) -> Q:
+    """Return the condition that a device has a key or a certificate in that state.
+
+    `verb` is what the query sets of both call it: `usable_at`, `live_at`, `unrevoked`,
+    `expired_at`, `ending_before`; the others are its arguments.
+    """
     keys, certificates = (getattr(rows, verb)(*args, **kwargs) for rows in _credentials())
     return Q(Exists(keys)) | Q(Exists(certificates))
 
 
-def _lacks(verb: str, *args: Any, **kwargs: Any) -> Q:
+def lacks_credential(verb: str, *args: Any, **kwargs: Any) -> Q:
     """Return the condition that a device has neither a key nor a certificate in that state.
 
     Not the opposite of a disjunction, though it says the same: PostgreSQL joins what two NOT EXISTS
@@ -73,42 +77,17 @@ def has_usable_credential(now: datetime) -> Q:
     return Q(IsNull(Coalesce(*first), False))
 
 
-def lacks_usable_credential(now: datetime) -> Q:
-    """Return the condition that no key and no certificate admits a device at that moment."""
-    return _lacks("usable_at", now)
-
-
-def lacks_live_credential(moment: datetime) -> Q:
-    """Return the condition that all that a device has will have ended, or be revoked, by then."""
-    return _lacks("live_at", moment)
-
-
-def lacks_credential() -> Q:
-    """Return the condition that a device has no key and no certificate but revoked ones."""
-    return _lacks("unrevoked")
-
-
-def has_unrevoked_credential() -> Q:
-    """Return the condition that staff can still revoke a key or a certificate of a device."""
-    return _has("filter", revoked_at=None)
-
-
 def has_expired_credentials_only(now: datetime) -> Q:
     """Return the condition that all that a device has, revoked ones aside, has expired."""
-    return _has("expired_at", now) & lacks_live_credential(now)
-
-
-def has_credential_ending_before(moment: datetime, *, now: datetime) -> Q:
-    """Return the condition that a live key or certificate of a device ends before that moment."""
-    return _has("ending_before", moment, now=now)
+    return has_credential("expired_at", now) & lacks_credential("live_at", now)
 
 
 def credential_state(now: datetime) -> Case:
     """Return the expression of a device's CredentialState; sorting by it visits every device."""
     return Case(
-        When(_has("usable_at", now), then=Value(CredentialState.USABLE)),
-        When(_has("live_at", now), then=Value(CredentialState.UNUSABLE)),
-        When(_has("expired_at", now), then=Value(CredentialState.EXPIRED)),
+        When(has_credential("usable_at", now), then=Value(CredentialState.USABLE)),
+        When(has_credential("live_at", now), then=Value(CredentialState.UNUSABLE)),
+        When(has_credential("expired_at", now), then=Value(CredentialState.EXPIRED)),
         default=Value(CredentialState.NONE),
         output_field=models.CharField(),
     )
@@ -144,7 +123,7 @@ def next_expiry(now: datetime) -> Case:
 
 def is_locked_out_before(moment: datetime, *, now: datetime) -> Q:
     """Return the condition that a device has a live credential, and none at that moment."""
-    return has_credential_ending_before(moment, now=now) & lacks_live_credential(moment)
+    return has_credential("ending_before", moment, now=now) & lacks_credential("live_at", moment)
 
 
 def locking_out(credentials: Any, begin: datetime, end: datetime) -> Any:

@@ -19,8 +19,8 @@ from devices.admin.device import DeviceAdmin
 from devices.admin.device_list import MAX_GROUPS, OR_BELOW
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.models.credentials.state import (
-    has_credential_ending_before,
-    lacks_usable_credential,
+    has_credential,
+    lacks_credential,
 )
 from tests.support.forms import inputs
 from tests.support.staff import browser_of, staff
@@ -448,9 +448,9 @@ PLANS: dict[str, Callable[[], Any]] = {
         hint=""
     ),
     "devices_key_ends_by_device": lambda: Device.objects.filter(
-        has_credential_ending_before(NOW + DAY, now=NOW)
+        has_credential("ending_before", NOW + DAY, now=NOW)
     ),
-    "devices_key_unrevoked": lambda: Device.objects.filter(lacks_usable_credential(NOW)),
+    "devices_key_unrevoked": lambda: Device.objects.filter(lacks_credential("usable_at", NOW)),
 }
 
 
