@@ -115,12 +115,6 @@ def record_password(request: HttpRequest) -> None:
     request.session[PASSWORD_AT] = time.time()
 
 
-def password_is_recent(request: HttpRequest) -> bool:
-    """Whether the password was given within the last STAFF_CONFIRM_SECONDS."""
-    given: float = request.session.get(PASSWORD_AT, 0)
-    return 0 <= time.time() - given < settings.STAFF_CONFIRM_SECONDS
-
-
 def renew_session(request: HttpRequest) -> None:
     """Give a session in which a second factor was just given a new key, and new CSRF tokens.
 
@@ -138,7 +132,8 @@ def record_second_factor(request: HttpRequest, factor: Any) -> None:
     otp_login(request, factor)
     renew_session(request)
     forget_failures(request, request.user)
-    if password_is_recent(request):
+    given: float = request.session.get(PASSWORD_AT, 0)
+    if 0 <= time.time() - given < settings.STAFF_CONFIRM_SECONDS:
         reauthentication.confirm(request)
 
 

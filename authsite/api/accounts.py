@@ -17,7 +17,8 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy
 from django_filters import ChoiceFilter
 from django_filters.rest_framework import FilterSet
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import exceptions, serializers
 from rest_framework.decorators import action
 from rest_framework.fields import get_error_detail
@@ -30,7 +31,6 @@ from authsite.accounts.tokens.service_account import ServiceAccount, names_of, p
 from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
 from devices.api.base.permissions import grant_of, model_permissions
 from devices.api.base.serializers import (
-    MAX_LISTED,
     BooleanField,
     CharField,
     ModelSerializer,
@@ -43,49 +43,24 @@ KINDS = [("staff", "staff"), ("service", "service")]
 CHANGING = ("authsite.change_account",)
 
 
-class RolesField(serializers.SlugRelatedField[Group]):
+@extend_schema_field(OpenApiTypes.STR)
+class RolesField(RowField):
     """The name of a role, as settings and commands call it."""
 
     default_error_messages = {
-        "does_not_exist": gettext_lazy("There is no role “{value}”."),
+        "does_not_exist": gettext_lazy("There is no role “{pk_value}”."),
         "invalid": gettext_lazy("This must be the name of a role."),
     }
+    key_field, key_type, type_error = "name", str, "invalid"
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(slug_field="name", queryset=Group.objects.order_by("name"), **kwargs)
+        super().__init__(queryset=Group.objects.order_by("name"), **kwargs)
 
-    @classmethod
-    def many_init(cls, **kwargs: Any) -> "RolesList":
-        return RolesList(child_relation=cls(), **kwargs)
+    def to_representation(self, value: Group) -> str:  # type: ignore[override]
+        return value.name
 
-
-class RolesList(serializers.ManyRelatedField):
-    """The names of roles, found with one statement; what is none is told with its position."""
-
-    child_relation: RolesField
-    default_error_messages = {
-        "too_many": gettext_lazy("At most %(most)d roles can be named.") % {"most": MAX_LISTED}
-    }
-
-    def to_internal_value(self, data: Any) -> list[Group]:
-        if not isinstance(data, list):
-            self.fail("not_a_list", input_type=type(data).__name__)
-        if len(data) > MAX_LISTED:
-            self.fail("too_many")
-        names = {one for one in data if isinstance(one, str)}
-        found = {role.name: role for role in Group.objects.filter(name__in=names)}
-        errors: dict[Any, Any] = {}
-        for position, name in enumerate(data):
-            if isinstance(name, str) and name in found:
-                continue
-            try:
-                code = "does_not_exist" if isinstance(name, str) else "invalid"
-                self.child_relation.fail(code, value=str(name))
-            except exceptions.ValidationError as error:
-                errors[position] = error.detail
-        if errors:
-            raise exceptions.ValidationError(errors)
-        return [*found.values()]
+    def use_pk_only_optimization(self) -> bool:
+        return False
 
 
 @contextmanager

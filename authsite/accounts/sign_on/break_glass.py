@@ -25,13 +25,6 @@ def lack_second_factor() -> bool:
     return bool(settings.BREAK_GLASS_ACCOUNTS) and off
 
 
-def may_use_password(name: str) -> bool:
-    """Whether the account of this name may log in with a password of this registry."""
-    if not settings.BREAK_GLASS_ACCOUNTS:
-        return True
-    return name in settings.BREAK_GLASS_ACCOUNTS and not lack_second_factor()
-
-
 class PasswordPolicy:
     """Refuses the passwords of all but break-glass accounts, where such are named.
 
@@ -46,7 +39,8 @@ class PasswordPolicy:
         **_credentials: Any,
     ) -> None:
         """Raise PermissionDenied, which asks no other backend, or leave it to them."""
-        if password is not None and not may_use_password(username or ""):
+        named = settings.BREAK_GLASS_ACCOUNTS  # the only ones with passwords here, if any are
+        if password is not None and named and (username not in named or lack_second_factor()):
             User().set_password(password)  # as slow as for an account that has one
             if username in settings.BREAK_GLASS_ACCOUNTS:
                 logger.error(

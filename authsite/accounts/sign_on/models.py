@@ -208,8 +208,11 @@ def _give(user: User, wanted: set[str]) -> bool:
     with transaction.atomic():
         is_superuser = SUPERUSER in wanted
         flags = {"is_staff": bool(found or is_superuser), "is_superuser": is_superuser}
-        # This takes the turn of superusers, before any row is locked.
-        if user.is_superuser and not is_superuser and _is_last_superuser(user):
+        try:
+            if user.is_superuser and not is_superuser:
+                # This takes the turn of superusers, before any row is locked.
+                check_superuser_remains([user.pk])
+        except ValidationError:
             flags["is_superuser"] = True
             record_about(Kind.ACCOUNT_SUPERUSER_KEPT, user)
             logger.warning(
@@ -233,14 +236,6 @@ def _give(user: User, wanted: set[str]) -> bool:
             ", superuser" if flags["is_superuser"] else "",
         )
     return flags["is_staff"]
-
-
-def _is_last_superuser(user: User) -> bool:
-    try:
-        check_superuser_remains([user.pk])
-    except ValidationError:
-        return True
-    return False
 
 
 class ExternalIdentity(models.Model):

@@ -59,7 +59,8 @@ class TokenAuthentication(BaseAuthentication):
         last_used.worker.record(
             token, text, now, address or request.META.get("REMOTE_ADDR") or None
         )
-        token.operation = operation_of(request)
+        view = (request.parser_context or {}).get("view")
+        token.operation = getattr(view, "action", None) or str(request.method).lower()
         return token.owner, token
 
     def authenticate_header(self, request: Request) -> str:
@@ -67,12 +68,6 @@ class TokenAuthentication(BaseAuthentication):
         challenge = 'Bearer realm="authsite"'
         presented = str(request.META.get("HTTP_AUTHORIZATION", "")).lower().startswith("bearer")
         return f'{challenge}, error="invalid_token"' if presented else challenge
-
-
-def operation_of(request: Request) -> str:
-    """Return what a request asks its view for: the view's action, or the method."""
-    view = (request.parser_context or {}).get("view")
-    return getattr(view, "action", None) or str(request.method).lower()
 
 
 # Hashes of tokens that were right once in this process: they are asked about at any time, so that

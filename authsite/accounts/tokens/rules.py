@@ -21,7 +21,8 @@ MAX_RULES = 20  # of one token
 MAX_PER_HOUR = 1_000_000
 # Models whose rows are devices, belong to one, or are groups of them: how a query finds its device.
 DEVICE_OF = {"device": "pk", "presharedkey": "device", "certificate": "device"}
-GROUP, EVENT = "devicegroup", "event"
+GROUP = "devicegroup"
+BELONGING = frozenset({*DEVICE_OF, GROUP, "event"})
 ON_DEVICES = frozenset({"devices.try_credential", "rpc.end_session"})
 # What a permission is used for, as the API's views name their operations.
 ACTIONS = {
@@ -119,18 +120,13 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             raise ValidationError(
                 _("A rate is 1 to %(most)d rows an hour."), params={"most": MAX_PER_HOUR}
             )
-        if self.group is not None and not can_be_in_group(self.permission):
+        app, _dot, codename = self.permission.partition(".")
+        is_of_devices = app == "devices" and codename.partition("_")[2] in BELONGING
+        if self.group is not None and not (is_of_devices or self.permission in ON_DEVICES):
             raise ValidationError(
                 _("“%(permission)s” is about nothing that belongs to a device: name no group."),
                 params={"permission": self.permission},
             )
-
-
-def can_be_in_group(permission: str) -> bool:
-    """Whether what a permission is about is a device, belongs to one, or is a group."""
-    app, _dot, codename = permission.partition(".")
-    model = codename.partition("_")[2]
-    return permission in ON_DEVICES or (app == "devices" and model in {*DEVICE_OF, GROUP, EVENT})
 
 
 def narrowed(rows: "QuerySet[Row]", rules: Sequence[Rule]) -> "QuerySet[Row]":

@@ -76,7 +76,11 @@ class Command(migrate.Command):
         for left in reversed(range(options["lock_attempts"])):
             try:
                 if not (options["plan"] or options["check_unapplied"]):
-                    self._remake_indexes(options)
+                    # Those that an attempt before has left half-made.
+                    for name in remake_invalid(connections[options["database"]]):
+                        if options["verbosity"]:
+                            text = f"Made {name} anew, which an interrupted migration had left."
+                            self.stdout.write(text)
                 super().handle(*args, **options)
             except OperationalError as error:
                 if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
@@ -88,9 +92,3 @@ class Command(migrate.Command):
                 self.stderr.write(f"Trying again in {PAUSE:g} s, {left} times more.")
                 time.sleep(PAUSE)
         raise CommandError("No lock was had in all attempts. What is done is kept: run it again.")
-
-    def _remake_indexes(self, options: dict[str, Any]) -> None:
-        """Make the indexes anew that an attempt before has left half-made."""
-        for name in remake_invalid(connections[options["database"]]):
-            if options["verbosity"]:
-                self.stdout.write(f"Made {name} anew, which an interrupted migration had left.")

@@ -5,7 +5,7 @@ text keeps its spaces. A name that no field has is an error. The rules of a row 
 model: `full_clean` is asked before anything is saved, as the admin's forms do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
@@ -83,8 +83,14 @@ class ListField(serializers.ListField):
 
 
 class RowField(serializers.PrimaryKeyRelatedField):
-    """The primary key of another row, among those that the request reaches."""
+    """The primary key of another row, among those that the request reaches.
 
+    A subclass may name rows by another field, `key_field`, which is unique.
+    """
+
+    key_field = "pk"
+    key_type: type = int
+    type_error = "incorrect_type"
     default_error_messages = {
         "incorrect_type": _("This must be the key of a row: a whole number."),
         "does_not_exist": _("There is no row with the key {pk_value}."),
@@ -97,12 +103,21 @@ class RowField(serializers.PrimaryKeyRelatedField):
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the row; a text is no key."""
-        return self.row(data, self.get_queryset().in_bulk([data]) if _is_key(data) else {})
+        return self.row(data, self.found(self.get_queryset(), self.keys_in([data])))
 
-    def row(self, key: Any, known: Mapping[int, Any]) -> Any:
+    def keys_in(self, values: Iterable[Any]) -> set[Any]:
+        """Return those of the values that may be a row's key."""
+        keys: set[Any] = {one for one in values if type(one) is self.key_type}
+        return {one for one in keys if self.key_type is str or abs(one) <= MAX_KEY}
+
+    def found(self, rows: Any, keys: set[Any]) -> dict[Any, Any]:
+        """Return the rows of these keys."""
+        return dict(rows.in_bulk(keys, field_name=self.key_field)) if keys else {}
+
+    def row(self, key: Any, known: Mapping[Any, Any]) -> Any:
         """Return the row of a key, which is among those that are known; raises ValidationError."""
-        if isinstance(key, bool) or not isinstance(key, int):
-            self.fail("incorrect_type", data_type=type(key).__name__)
+        if type(key) is not self.key_type:
+            self.fail(self.type_error)
         if key not in known:
             self.fail("does_not_exist", pk_value=key)
         return known[key]
@@ -112,10 +127,6 @@ class RowField(serializers.PrimaryKeyRelatedField):
         many = {name: kwargs.pop(name) for name in MANY_OPTIONS & kwargs.keys()}
         kwargs.pop("many", None)
         return RowsField(child_relation=cls(*args, **kwargs), **many)
-
-
-def _is_key(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_KEY
 
 
 MANY_OPTIONS = {"required", "default", "source", "allow_empty", "read_only", "label", "help_text"}
@@ -136,9 +147,9 @@ class RowsField(serializers.ManyRelatedField):
             self.fail("not_a_list")
         if len(data) > MAX_LISTED:
             self.fail("too_many")
-        found = self._found({key for key in data if _is_key(key)})
+        found = self._found(self.child_relation.keys_in(data))
         errors: dict[Any, Any] = {}
-        rows: dict[int, Any] = {}
+        rows: dict[Any, Any] = {}
         for position, key in enumerate(data):
             try:
                 rows[key] = self.child_relation.row(key, found)
@@ -148,14 +159,11 @@ class RowsField(serializers.ManyRelatedField):
             raise exceptions.ValidationError(errors)
         return list(rows.values())
 
-    def _found(self, keys: set[int]) -> dict[int, Any]:
+    def _found(self, keys: set[Any]) -> dict[Any, Any]:
         """Return the rows of the keys; of a list of rows, those that come again are asked once."""
         rows = self.child_relation.get_queryset()
-        known = self.context.get("known_rows")
-        if known is None:
-            return dict(rows.in_bulk(keys))
-        known = known.setdefault(rows.model, {})
-        known.update(rows.in_bulk(keys - known.keys()) if keys - known.keys() else {})
+        known = self.context.get("known_rows", {}).setdefault(rows.model, {})
+        known.update(self.child_relation.found(rows, keys - known.keys()))
         return {key: known[key] for key in keys & known.keys()}
 
 
