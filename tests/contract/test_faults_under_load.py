@@ -83,24 +83,25 @@ def assert_all_right(answers: list[Answer]) -> None:
     assert not wrong, f"{len(wrong)} of {len(answers)}, such as {wrong[0]}"
 
 
+@pytest.mark.skipif(not IS_POSTGRES, reason="PostgreSQL's turn")
 def test_with_postgres_stopped_everyone_is_told_at_once_and_served_once_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Callable[[str], None]
+    own_cluster: postgres.Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    report: Callable[[str], None],
 ) -> None:
-    if not IS_POSTGRES:
-        pytest.skip("PostgreSQL's turn")
-    with postgres.cluster() as cluster:
-        monkeypatch.setenv("DATABASE_URL", cluster.url)
-        with demo_server(tmp_path) as server, Load(server, asked(server)) as load:
-            time.sleep(2)
-            before = time.monotonic()
-            cluster.stop()
-            stopped = time.monotonic()
-            time.sleep(4)
-            starting = time.monotonic()
-            cluster.start()
-            back = time.monotonic()
-            time.sleep(5)
-            end = time.monotonic()
+    monkeypatch.setenv("DATABASE_URL", own_cluster.url)
+    with demo_server(tmp_path) as server, Load(server, asked(server)) as load:
+        time.sleep(2)
+        before = time.monotonic()
+        own_cluster.stop()
+        stopped = time.monotonic()
+        time.sleep(4)
+        starting = time.monotonic()
+        own_cluster.start()
+        back = time.monotonic()
+        time.sleep(5)
+        end = time.monotonic()
 
     assert_all_right(load.between(0, before - NOISE))
     outage = load.between(stopped, starting - NOISE)
@@ -117,11 +118,10 @@ def test_with_postgres_stopped_everyone_is_told_at_once_and_served_once_it_is_ba
     )
 
 
+@pytest.mark.skipif(IS_POSTGRES, reason="SQLite's turn")
 def test_with_sqlite_locked_for_ten_seconds_all_is_answered_and_nothing_lost(
     tmp_path: Path, report: Callable[[str], None]
 ) -> None:
-    if IS_POSTGRES:
-        pytest.skip("SQLite's turn")
     with demo_server(tmp_path) as server:
         file = urlsplit(server.database_url).path
         with Load(server, asked(server)) as load:

@@ -244,7 +244,6 @@ def test_hub_and_tokens_are_what_rtio_takes(story: Story) -> None:
     assert hub.url_for("/echo") == "http://127.0.0.1:17517/echo"
 
 
-@pytest.mark.once(on="sqlite")  # the same on any database
 def test_token_for_an_app(tmp_path: Path) -> None:
     key = python("manage.py", "make_jwt_key", "--id", "k", "--json", check=True)
     pair = json.loads(key.stdout)
@@ -265,13 +264,11 @@ def test_token_for_an_app(tmp_path: Path) -> None:
         assert pair["setting"] not in server.log
 
 
-@pytest.mark.once(on="sqlite")  # the same on any database
 def test_device_service_asks_whether_the_device_may(server: Server) -> None:
     """The documented example, as it stands, in a network of the backend."""
     _ask_device_service(server)
 
 
-@pytest.mark.once(on="sqlite")
 def test_device_service_elsewhere_shows_who_it_is(tmp_path: Path) -> None:
     with demo_server(tmp_path, BACKEND_NETWORKS="") as server:
         _ask_device_service(server, CALLER="//api.cesanta.com/cloud:cloud-backend-key-0123456789")

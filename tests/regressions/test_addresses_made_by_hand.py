@@ -158,7 +158,7 @@ def test_every_list_refuses_what_it_does_not_offer(client: Client) -> None:
     for address, model in lists():
         for field in model._meta.get_fields():
             ends = ("", "__id") if field.is_relation else ("",)
-            for lookup in ("exact", "gte", "isnull", "in", "range", "regex", "iregex", "icontains"):
+            for lookup in ("exact", "gte", "isnull", "in", "regex", "icontains"):
                 for name in (f"{field.name}{end}__{lookup}" for end in ends):
                     answer = client.get(address, {name: next(values)})
                     said = (address, answer.wsgi_request.GET)

@@ -86,20 +86,21 @@ def frozen(cluster: postgres.Cluster) -> Iterator[None]:
 
 @needs_postgres
 @pytest.mark.e2e
-def test_a_frozen_database_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with postgres.cluster() as cluster:
-        monkeypatch.setenv("DATABASE_URL", cluster.url)
-        with demo_server(tmp_path, WORKERS="1") as server:
-            assert code(server)[0] == "OK"
-            with frozen(cluster), ThreadPoolExecutor(24) as pool:
-                for _ in range(2):
-                    answers = list(pool.map(lambda _: code(server), range(24)))
-                    assert {answer for answer, _ in answers} == {"INTERNAL_SERVER_ERROR"}
-                    assert max(seconds for _, seconds in answers) < 4 + NOISE
-            deadline = time.monotonic() + 5
-            while code(server)[0] != "OK":
-                assert time.monotonic() < deadline
-            assert [code(server)[0] for _ in range(20)] == ["OK"] * 20
+def test_a_frozen_database_is_given_up(
+    own_cluster: postgres.Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", own_cluster.url)
+    with demo_server(tmp_path, WORKERS="1") as server:
+        assert code(server)[0] == "OK"
+        with frozen(own_cluster), ThreadPoolExecutor(24) as pool:
+            for _ in range(2):
+                answers = list(pool.map(lambda _: code(server), range(24)))
+                assert {answer for answer, _ in answers} == {"INTERNAL_SERVER_ERROR"}
+                assert max(seconds for _, seconds in answers) < 4 + NOISE
+        deadline = time.monotonic() + 5
+        while code(server)[0] != "OK":
+            assert time.monotonic() < deadline
+        assert [code(server)[0] for _ in range(20)] == ["OK"] * 20
 
 
 @needs_postgres

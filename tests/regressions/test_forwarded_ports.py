@@ -39,7 +39,8 @@ def test_a_port_is_no_part_of_an_address(hops: str, address: str | None, setting
 @pytest.mark.e2e
 def test_names_with_an_underscore_are_no_other_spelling(tmp_path: Any) -> None:
     """Whatever comes last, and whichever header is configured."""
-    names = {"TRUSTED_PROXIES": "127.0.0.1/32", "BACKEND_NETWORKS": "10.0.0.0/8"}
+    networks = {"TRUSTED_PROXIES": "127.0.0.1/32", "BACKEND_NETWORKS": "10.0.0.0/8"}
+    names = networks | {"WORKERS": "1"}
     stranger, backend = "203.0.113.9", "10.0.0.9"
     with own_database(tmp_path) as url:
         with Server(tmp_path, url, **names) as server:

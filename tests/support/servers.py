@@ -25,7 +25,7 @@ from django.db import connection
 
 from tests.support.commands import python
 from tests.support.environment import NOT_SET
-from tests.support.postgres import SCHEMES, free_port
+from tests.support.postgres import SCHEMES, Cluster, cluster, free_port
 
 PATIENCE = 20  # seconds, for an answer or a stop
 STARTING = 60  # seconds, for a start while other suites keep the machine busy
@@ -279,6 +279,13 @@ def demo_server(folder: Path, **environment: str) -> Iterator[Server]:
         server.staff = staff
         with server:
             yield server
+
+
+@pytest.fixture(scope="session")
+def own_cluster() -> Iterator[Cluster]:
+    """Return a PostgreSQL beside that of the other tests; who stops it starts it again."""
+    with cluster() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def stored(registry: Registry) -> list[int]:
     groups: dict[str, DeviceGroup] = {}
     for name, parent in registry.parents.items():
         groups[name] = DeviceGroup(name=name, parent=groups[parent] if parent else None)
-        groups[name].save_base(force_insert=True)  # the tree is right by construction
+        groups[name].save_base(raw=True, force_insert=True)  # the tree is right; no history
     devices = {
         device.identifier: device
         for device in Device.objects.bulk_create(
@@ -115,7 +115,8 @@ def stored(registry: Registry) -> list[int]:
         if len(rule.patterns) == 1:
             fields["pattern"] = rule.patterns[0]
         else:
-            fields["command_set"] = CommandSet.objects.create(name=f"set {number}")
+            fields["command_set"] = CommandSet(name=f"set {number}")
+            fields["command_set"].save_base(raw=True, force_insert=True)
             CommandSetPattern.objects.bulk_create(
                 CommandSetPattern(command_set=fields["command_set"], pattern=pattern)
                 for pattern in rule.patterns

@@ -18,8 +18,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     """Return two servers on one registry; commands run in processes of their own."""
     folder: Path = tmp_path_factory.mktemp("tokens")
     with (
-        demo_server(folder, LOG_LEVEL="DEBUG") as first,
-        Server(folder, first.database_url, LOG_LEVEL="DEBUG") as second,
+        demo_server(folder, LOG_LEVEL="DEBUG", WORKERS="1") as first,
+        Server(folder, first.database_url, LOG_LEVEL="DEBUG", WORKERS="1") as second,
     ):
         yield [first, second]
 
