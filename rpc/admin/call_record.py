@@ -166,6 +166,8 @@ class GroupFilter(admin.SimpleListFilter):
 class CallChangeList(ChangeList):
     """Knows which of the identifiers on its page are registered, with one statement."""
 
+    row_names = (gettext_lazy("row of the journal"), gettext_lazy("rows of the journal"))
+
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         self.result_list = list(self.result_list)

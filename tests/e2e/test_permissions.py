@@ -24,6 +24,8 @@ def save(page: Page) -> None:
 
 def test_a_rule_is_added_and_read_as_a_sentence(open_page: OpenPage) -> None:
     page = open_page(RULES + "add/")
+    save(page)  # nothing: one goes on at the first field in error
+    expect(page.locator("#id_source_kind_0")).to_be_focused()
     page.locator("#id_effect").get_by_label("Deny").check()
     page.locator("#id_source_kind").get_by_label("Everyone").check()
     expect(page.locator(".field-source_device")).to_be_hidden()
@@ -110,6 +112,8 @@ def test_saving_what_breaks_an_assertion_is_asked_about(open_page: OpenPage) -> 
     expect(page.locator("#result_list")).to_contain_text("holds")
 
     page = open_page(RULES + "add/")
+    save(page)  # nothing: one goes on at the first field in error
+    expect(page.locator("#id_source_kind_0")).to_be_focused()
     page.locator("#id_effect").get_by_label("Deny").check()
     page.locator("#id_source_kind").get_by_label("Everyone").check()
     page.locator("#id_destination_kind").get_by_label("The sender itself").check()

@@ -281,6 +281,7 @@ searchByKey();
 goToError();
 // After those scripts, which draw on `load` and when jQuery says that the page is ready.
 window.addEventListener("load", () => {
+    goToError();
     nameDrawnFields();
     window.django?.jQuery?.(nameDrawnFields);
 });

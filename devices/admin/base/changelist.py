@@ -109,7 +109,8 @@ def _linked(cl: Any, name: str, values: list[str]) -> Chip:
 def hits(cl: Any) -> str:
     """Return how many rows a list has: exactly, or in words that say that it is not exact."""
     count = cl.result_count
-    names = {"one": cl.opts.verbose_name, "many": cl.opts.verbose_name_plural}
+    one, many = getattr(cl, "row_names", (cl.opts.verbose_name, cl.opts.verbose_name_plural))
+    names = {"one": one, "many": many}
     shown = number_format(count, force_grouping=True)
     if getattr(cl.paginator, "is_capped", False):
         about = _estimate(cl)

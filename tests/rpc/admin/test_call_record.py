@@ -147,6 +147,7 @@ def test_the_list_says_what_it_leaves_out(
     settings.JOURNAL = False
     page = admin_client.get(LIST).content.decode()
     assert "1204 calls of the last 24 hours had no room" in page
+    assert "1 row of the journal" in page
     assert "verified (others)" in page
     assert "The journal is switched off" in page
     assert shown(admin_client, others__exact="1") == [""]
