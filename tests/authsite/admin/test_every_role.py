@@ -98,12 +98,14 @@ def walks() -> dict[str, Walk]:
 
 @pytest.fixture
 def walk_of(clients: dict[str, Client], walks: dict[str, Walk]) -> WalkOf:
-    """Return what walks everywhere as somebody, once."""
+    """Return what walks everywhere as somebody, once; as one of SINGLE, to pages of that model."""
 
     def walk(who: str) -> Walk:
         if who not in walks:
             found = Walk(clients[who])
-            found.go_everywhere(admin_pages.addresses(every=True).values())
+            model = who.replace(".view", "") if who in SINGLE else ""
+            every = admin_pages.addresses(every=True).items()
+            found.go_everywhere(path for name, path in every if name.startswith(model))
             walks[who] = found
         return walks[who]
 
