@@ -14,7 +14,7 @@ import socketserver
 import threading
 import time
 from bisect import bisect_left
-from collections import Counter as Counts
+from collections import Counter as Counts, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from multiprocessing.util import Finalize
@@ -138,7 +138,7 @@ class Metrics(Telemetry):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: Counts[tuple[str, str, str]] = Counts()
-        self._seconds: dict[str, Times] = {}
+        self._seconds: defaultdict[str, Times] = defaultdict(Times)
         self._answers: Counts[Source] = Counts()
 
     def called(self, endpoint: str, question: str, reason: str) -> None:
@@ -149,9 +149,7 @@ class Metrics(Telemetry):
     def timed(self, endpoint: str, seconds: float) -> None:
         """Count a request by how long it took."""
         with self._lock:
-            times = self._seconds.get(endpoint)
-            if times is None:
-                times = self._seconds[endpoint] = Times()
+            times = self._seconds[endpoint]
             times.counts[bisect_left(CALL_BUCKETS, seconds)] += 1
             times.total += seconds
 
@@ -164,7 +162,7 @@ class Metrics(Telemetry):
         """Add what was counted since the last time to what scrapes see."""
         with self._lock:
             calls, self._calls = self._calls, Counts()
-            seconds, self._seconds = self._seconds, {}
+            seconds, self._seconds = self._seconds, defaultdict(Times)
             sources, self._answers = self._answers, Counts()
         for (endpoint, question, reason), count in calls.items():
             outcome = (

@@ -13,7 +13,7 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices.admin.base.filters import CountedFilter
+from devices.admin.base.filters import CountedFilter, parameters_besides
 from devices.admin.base.forms import (
     ATTRIBUTE_PREFIX,
     AttributesField,
@@ -226,12 +226,7 @@ class AttributeFilter(CountedFilter):
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         """Yield the choices; what was typed is one of them."""
-        self.kept = [
-            (name, value)
-            for name, values in changelist.filter_params.items()
-            for value in values
-            if name != self.parameter_name
-        ]
+        self.kept = parameters_besides(changelist, self.parameter_name)
         yield from super().choices(changelist)
         if self.is_typed and self.value() is not None:
             yield {"selected": True, "query_string": "", "display": self.value()}

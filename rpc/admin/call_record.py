@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.changelist import check_choices
+from devices.admin.base.filters import parameters_besides
 from devices.admin.base.history import EXPORTED, MAX_EXPORTED
 from devices.admin.base.mixins import ReadOnlyMixin
 from devices.admin.base.pages import OwnPagesMixin, download, is_key, may_view, own_page
@@ -77,12 +78,7 @@ class PeriodFilter(admin.SimpleListFilter):
     def choices(self, changelist: Any) -> Any:
         """Yield the choices; one of them is always made, if not by the moments that were typed."""
         between = any(self.moments.values())
-        self.kept = [
-            (name, value)
-            for name, values in changelist.filter_params.items()
-            for value in values
-            if name not in self.expected_parameters()
-        ]
+        self.kept = parameters_besides(changelist, *self.expected_parameters())
         for value, label in self.lookup_choices:
             yield {
                 "selected": self.chosen == value and not between,

@@ -18,7 +18,7 @@ from devices.api import bulk
 from devices.api.base import parsing
 from devices.credentials import crl, hashing, throttle, x509
 from devices.database import deadlines, in_loop
-from devices.database.postgresql import hosts
+from devices.database.postgresql import base
 from devices.events import api as events_api, delivering, models as events, outgoing, stream
 from devices.history import context, timeline, undoing
 from devices.models.credentials import pre_shared_key
@@ -107,7 +107,7 @@ BOUNDS = [  # a page, and what it says, with what is so
         f"in a thread {asgi.BODY_PAUSE:g} s in all, and 1 s more for each {asgi.BODY_RATE:,}",
     ),
     ("waiting", f"all that gathered, {in_loop.MAX_QUESTIONS} at most"),
-    ("waiting", f"{deadlines.SECONDS} s in all; {hosts.SECONDS:.0f} s for the address"),
+    ("waiting", f"{deadlines.SECONDS} s in all; {base.LOOKUP_SECONDS:.0f} s for the address"),
     ("waiting", "host, 2 s to connect"),
     ("waiting", f"| half of `THREADS`, {settings.THREADS // 2} | {wsgi.STAFF_WAIT:.0f} s |"),
     ("waiting", f"| `THREADS`, {settings.THREADS} | {wsgi.MACHINE_WAIT:.0f} s |"),

@@ -15,7 +15,7 @@ import redis
 
 from devices.database import names
 from devices.database.cache import ConnectionPool
-from devices.database.postgresql import hosts
+from devices.database.postgresql import base
 from rpc.rtio.session_ending import MAX_PER_SERVER, SessionEnder
 
 pytestmark = pytest.mark.once(on="postgres")
@@ -54,13 +54,13 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(hosts, "SECONDS", 0.05)
+    monkeypatch.setattr(base, "LOOKUP_SECONDS", 0.05)
     monkeypatch.setattr(names, "SHARED_FOR", 0.0)
     try:
         with pytest.raises(psycopg.OperationalError, match=r"'db.example' .* within 0.05 s"):
-            hosts.with_addresses(NAMED)
+            base.with_addresses(NAMED)
         with pytest.raises(psycopg.OperationalError):  # too late to share the first one's thread
-            hosts.with_addresses(NAMED)
+            base.with_addresses(NAMED)
     finally:
         is_over.set()
     assert asked == ["db.example", "db.example"]
@@ -85,7 +85,7 @@ def test_addresses_stand_beside_the_names(
     resolver: dict[str, list[str]], parameters: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     resolver |= {"db.example": ["192.0.2.1", "192.0.2.1"], "two": ["192.0.2.2", "::2"]}
-    assert hosts.with_addresses(parameters) == expected
+    assert base.with_addresses(parameters) == expected
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_addresses_stand_beside_the_names(
     [{}, {"host": ""}, {"host": "/run"}, {"host": "::1,10.0.0.7"}, {**NAMED, "hostaddr": "::1"}],
 )
 def test_what_has_no_name_is_left_alone(parameters: dict[str, Any]) -> None:
-    assert hosts.with_addresses(parameters) is parameters
+    assert base.with_addresses(parameters) is parameters
 
 
 def test_without_any_address_the_name_is_said(resolver: dict[str, list[str]]) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"'db.example' is not known: .*not known"):
-        hosts.with_addresses(NAMED)
+        base.with_addresses(NAMED)
 
 
 def test_a_cache_s_name_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,16 @@ def bounded_count_text(count: int) -> str:
     return count_text(min(count, MAX_COUNTED), is_cut=count > MAX_COUNTED)
 
 
+def parameters_besides(changelist: Any, *names: str | None) -> list[tuple[str, str]]:
+    """Return what else than these parameters narrows a list, as fields of a form keep it."""
+    return [
+        (name, value)
+        for name, values in changelist.filter_params.items()
+        for value in values
+        if name not in names
+    ]
+
+
 class LabelledFilter(admin.SimpleListFilter):
     """Choices that are always the same: `labels` has what each is called, by its value."""
 

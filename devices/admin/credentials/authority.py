@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _, gettext_lazy, ngettext
 from devices.admin.base.filters import LabelledFilter
 from devices.admin.base.forms import LinesInput
 from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.mixins import CountsDeletedMixin
 from devices.admin.base.pages import own_page
 from devices.admin.base.rendering import (
     CREATED,
@@ -39,7 +40,7 @@ from devices.admin.credentials.presented import (
 )
 from devices.credentials import crl, x509
 from devices.credentials.certificates import note_revoked
-from devices.models import CertificateAuthority, RevokedSerial
+from devices.models import CertificateAuthority
 from devices.models.credentials.authority import CRLPolicy
 from devices.verdicts import Outcome
 
@@ -134,7 +135,7 @@ def refused_as(anchor: CertificateAuthority) -> Outcome | None:
 
 
 @admin.register(CertificateAuthority)
-class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
+class CertificateAuthorityAdmin(CertificatePreviewMixin, CountsDeletedMixin, RecordedAdmin):
     form = CertificateAuthorityForm
     registered_text = gettext_lazy("The trust anchor is registered.")
     note_in_rows = staticmethod(note_revoked)  # of which `state` tells
@@ -210,14 +211,6 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
         if obj.crl_policy == CRLPolicy.REQUIRE:
             messages.warning(request, _("It admits nobody until its revocation list is loaded."))
         return response
-
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Count the revoked serial numbers that go with an anchor."""
-        rows = RevokedSerial.objects.filter(authority__in=[anchor.pk for anchor in objs])
-        counts = {str(RevokedSerial._meta.verbose_name_plural): rows.count()}
-        return [str(anchor) for anchor in objs], counts, set(), []
 
     @admin.display(description=gettext_lazy("State"), ordering="enabled")
     def state(self, anchor: CertificateAuthority) -> SafeString:

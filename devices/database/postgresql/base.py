@@ -1,5 +1,7 @@
 """Django's PostgreSQL backend: it bounds how long commits wait, and leaves hosts out that hang.
 
+The names of hosts are looked up before, since the driver would wait for that for too long.
+
 A frozen host takes connections, and answers nothing: of several hosts, each new connection would
 wait for that one first, or last, for as long as `connect_timeout`. One that kept a question waiting
 for too long is left out, until it has taken a connection again; one connection a second tries it.
@@ -14,13 +16,14 @@ from django.db.backends.postgresql import base
 
 from devices.database import confirmation, deadlines
 from devices.database.deadlines import Server
-from devices.database.postgresql.hosts import with_addresses
+from devices.database.names import is_name, look_up, own_address
 
 DEFAULT_PORT = 5432
 LEFT_OUT = 60.0  # seconds that a host is left out at most
 TRIED_EVERY = 1.0  # seconds between two attempts at hosts that are left out
 AGAIN = 0.1  # seconds between two attempts at the others, until one of them takes writes
 PATIENCE = 2.0  # seconds for all of these attempts, as `connect_timeout` has it for one
+LOOKUP_SECONDS = 2.0  # for all names of a connection, likewise
 
 _opened: dict[Server, float] = {}  # by server: when it last took a connection
 _try_all_at = 0.0
@@ -92,3 +95,30 @@ def hosts_of(parameters: Mapping[str, Any]) -> list[Server]:
         return []
     ports = [int(port or DEFAULT_PORT) for port in str(parameters.get("port") or "").split(",")]
     return list(zip(names, ports * len(names) if len(ports) == 1 else ports, strict=False))
+
+
+def with_addresses(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return a connection's parameters with the addresses of its hosts beside their names.
+
+    These very ones where there is no name to look up. A host without an address is left out; raises
+    psycopg.OperationalError where none has one.
+    """
+    hosts = str(parameters.get("host") or "").split(",")
+    if "hostaddr" in parameters or not any(map(is_name, hosts)):
+        return parameters
+    ports = str(parameters.get("port") or "").split(",")
+    known = look_up(hosts, LOOKUP_SECONDS)
+    found: list[tuple[str, str, str]] = []
+    failure = ""
+    for host, port in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=False):
+        addresses = known.get(host, [own_address(host)])
+        if isinstance(addresses, OSError):
+            failure = f"the address of the host {host!r} is not known: {addresses}"
+        else:
+            found += [(host, address, port) for address in addresses]
+    if not found:
+        raise psycopg.OperationalError(failure)
+    columns = zip(("host", "hostaddr", "port"), zip(*found, strict=True), strict=True)
+    # Where no port is given, the driver takes that of the environment.
+    told = {name: ",".join(values) for name, values in columns if any(values)}
+    return {**parameters, **told}
