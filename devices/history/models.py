@@ -174,7 +174,8 @@ class Recorded(models.Model):
                 error = refusal(char)
             else:
                 continue
-            if not self._is_stored(field.name, written):
+            is_storable = self.pk is not None and unstorable_in(written) is None
+            if not (is_storable and self.stored_value(field.name) == written):
                 errors[field.name] = error
         if errors:
             raise ValidationError(errors)
@@ -197,11 +198,6 @@ class Recorded(models.Model):
                         one.code = "unique"
                     placed.setdefault(field or name, []).append(one)
             raise ValidationError(placed) from None
-
-    def _is_stored(self, field: str, written: str) -> bool:
-        if self.pk is None or unstorable_in(written) is not None:
-            return False
-        return bool(self.stored_value(field) == written)
 
 
 class Records(HistoricalRecords):

@@ -1,7 +1,5 @@
 """What members of staff keep of the admin's lists: the columns that they chose, named filters."""
 
-from typing import Any
-
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -9,31 +7,12 @@ from django.utils.translation import gettext_lazy as _
 MAX_LENGTH = 2000  # characters of what an address says
 
 
-class ListColumnsManager(models.Manager["ListColumns"]):
-    def of(self, user: Any, listed: str) -> list[str] | None:
-        """Return the columns that an account chose for a list; None where it chose none."""
-        columns: list[str] | None = (
-            self.filter(user_id=user.pk, listed=listed).values_list("columns", flat=True).first()
-        )
-        return columns
-
-    def choose(self, user: Any, listed: str, columns: list[str] | None) -> None:
-        """Keep the columns for this account; None: the usual ones again."""
-        if columns is None:
-            self.filter(user_id=user.pk, listed=listed).delete()
-        else:
-            chosen = {"columns": columns}
-            self.update_or_create(user_id=user.pk, listed=listed, defaults=chosen)
-
-
 class ListColumns(models.Model):
-    """The columns of one list, as one account wants to see it."""
+    """The columns of one list, as one account wants to see it; without a row, the usual ones."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
     listed = models.CharField(max_length=100)  # a model, such as "devices.device"
     columns = models.JSONField(default=list)  # keys of columns
-
-    objects = ListColumnsManager()
 
     class Meta:
         default_permissions = ()

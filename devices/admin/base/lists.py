@@ -50,7 +50,9 @@ class ChosenColumnsMixin(OwnPagesMixin):
         kept = vars(request).setdefault("chosen_columns", {})
         listed = self.opts.label_lower
         if listed not in kept:
-            kept[listed] = ListColumns.objects.of(request.user, listed)
+            own: dict[str, Any] = {"user_id": request.user.pk, "listed": listed}
+            rows = ListColumns.objects.filter(**own)
+            kept[listed] = rows.values_list("columns", flat=True).first()
         found: list[str] | None = kept[listed]
         return found
 
@@ -72,8 +74,11 @@ class ChosenColumnsMixin(OwnPagesMixin):
         if request.method == "POST":
             offered = {column_key(column) for column in self.offered_columns(request)}
             ticked = [key for key in request.POST.getlist("column") if key in offered]
-            chosen = None if "usual" in request.POST else ticked
-            ListColumns.objects.choose(request.user, self.opts.label_lower, chosen)
+            own: Any = {"user_id": request.user.pk, "listed": self.opts.label_lower}
+            if "usual" in request.POST:
+                ListColumns.objects.filter(**own).delete()
+            else:
+                ListColumns.objects.update_or_create(**own, defaults={"columns": ticked})
         back = QueryDict(request.POST.get("list", ""), mutable=True)
         for place in (ORDER_VAR, PAGE_VAR):  # they count columns and pages of the list as it was
             back.pop(place, None)
