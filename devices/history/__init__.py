@@ -2,7 +2,7 @@
 
 `with origin("import", reason=…)` says where the changes within it come from. A save and a delete
 record themselves; what Django does in bulk does not, and is done through `bulk_create`,
-`bulk_update`, `bulk_write` and `bulk_delete` instead. `timeline` reads. Migrations name
+`bulk_update` and `bulk_delete` instead. `timeline` reads. Migrations name
 `current_origin`.
 """
 
@@ -19,7 +19,6 @@ from devices.history.recording import (
     bulk_create,
     bulk_delete,
     bulk_update,
-    bulk_write,
     locked,
     record,
     record_stored,
@@ -34,7 +33,6 @@ __all__ = [
     "bulk_create",
     "bulk_delete",
     "bulk_update",
-    "bulk_write",
     "by_itself",
     "current_batch",
     "current_origin",

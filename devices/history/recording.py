@@ -114,29 +114,24 @@ def bulk_create(rows: Sequence[models.Model]) -> None:
             record_stored(rows, ChangeType.CREATED)
 
 
-def bulk_update(rows: Sequence[models.Model], fields: Collection[str]) -> None:
-    """Write these fields of rows of one model, with their history."""
-    if rows:
-        with transaction.atomic(savepoint=False):
-            type(rows[0])._default_manager.bulk_update(rows, fields, batch_size=BATCH_SIZE)
-            record(rows, ChangeType.CHANGED)
-
-
-def bulk_write(
-    *, changed: Sequence[models.Model], fields: Collection[str], created: Sequence[models.Model]
+def bulk_update(
+    rows: Sequence[models.Model],
+    fields: Collection[str],
+    *,
+    created: Sequence[models.Model] = (),
 ) -> None:
-    """Write these fields of some rows of one model and create others; their history is one.
+    """Write these fields of rows of one model, and create others of it; their history is one.
 
-    That is half the statements of `bulk_update` and `bulk_create`, each of which records its own.
+    That is half the statements of an update and a `bulk_create`, each of which records its own.
     """
     with transaction.atomic(savepoint=False):
-        if changed:
-            type(changed[0])._default_manager.bulk_update(changed, fields, batch_size=BATCH_SIZE)
+        if rows:
+            type(rows[0])._default_manager.bulk_update(rows, fields, batch_size=BATCH_SIZE)
         if created:
             type(created[0])._default_manager.bulk_create(created, batch_size=BATCH_SIZE)
         _record(
             [
-                *((row, ChangeType.CHANGED) for row in changed),
+                *((row, ChangeType.CHANGED) for row in rows),
                 *((row, ChangeType.CREATED) for row in created),
             ]
         )

@@ -15,7 +15,7 @@ from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.database.conflicts import Gone
 from devices.extension_points import AccessEnd, end_access
-from devices.history import ChangeType, Records, bulk_create, bulk_write
+from devices.history import ChangeType, Records, bulk_create, bulk_update
 from devices.history.context import current_user
 from devices.models.credentials.revocation import (
     FIELDS as REVOCATION,
@@ -147,8 +147,7 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
                 else:
                     continue
                 changed.append(old)
-            fields = [*REVOCATION, "not_after"]
-            bulk_write(changed=changed, fields=fields, created=[key])
+            bulk_update(changed, [*REVOCATION, "not_after"], created=[key])
             if not overlap:
                 end_access([device], AccessEnd.ROTATED)
         return key, secret
