@@ -25,7 +25,6 @@ from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_POST
 from django_otp import login as otp_login
 
 from authsite.accounts import login, second_factor
@@ -130,6 +129,18 @@ class EnrolForm(forms.Form):
     code = code_field(gettext_lazy("The six digits that the app shows now."), inputmode="numeric")
 
 
+def _by_its_form(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Lead whoever comes without the form, as after the password was asked for, to its page."""
+
+    @wraps(view)
+    def sent(site: Any, request: HttpRequest) -> HttpResponse:
+        if request.method == "POST":
+            return view(site, request)
+        return HttpResponseRedirect(reverse("admin:factors"))
+
+    return sent
+
+
 class AccountPages(admin.AdminSite):
     """Admin site with a second factor, and with the password again before a secret is shown.
 
@@ -196,6 +207,7 @@ class AccountPages(admin.AdminSite):
         except SignOnRefused as refusal:  # by the directory, which is no failure of the password
             return refused(request, refusal)
 
+    @method_decorator(login_not_required)  # whose session is over by now is logged out, too
     def logout(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
@@ -327,8 +339,9 @@ class AccountPages(admin.AdminSite):
             key=second_factor.typed_key(pending),
         )
 
-    @method_decorator([never_cache, require_POST])
+    @method_decorator(never_cache)
     @recently_authenticated
+    @_by_its_form
     def new_codes(self, request: HttpRequest) -> HttpResponse:
         """Replace the recovery codes and show the new ones, once."""
         user = self._enrolling(request)
@@ -336,8 +349,9 @@ class AccountPages(admin.AdminSite):
             raise PermissionDenied
         return self._factors(request, user, codes=second_factor.issue_recovery_codes(user))
 
-    @method_decorator([never_cache, require_POST])
+    @method_decorator(never_cache)
     @recently_authenticated
+    @_by_its_form
     def remove_factor(self, request: HttpRequest) -> HttpResponse:
         """Remove the app, or a passkey; recovery codes go with the last of them."""
         user = self._enrolling(request)

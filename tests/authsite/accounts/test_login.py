@@ -199,6 +199,7 @@ def test_a_session_ends_twelve_hours_after_its_login(client: Client, kim: User) 
     assert client.get("/admin/").headers["Location"].startswith(LOGIN)
     sent = client.post("/admin/devices/device/add/", {"identifier": "x"}, follow=True)
     assert "What you sent was not saved" in sent.content.decode()
+    assert "Logged out" in client.post("/admin/logout/").content.decode()
 
 
 @pytest.mark.usefixtures("prolonged_sessions")
@@ -528,6 +529,9 @@ def test_removing_the_last_factor_takes_the_recovery_codes_along(client: Client,
     second_factor.issue_recovery_codes(kim)
     sign_in(client)
     client.post("/admin/second-factor/", {"code": code_of(device)})
+    for name in ("remove", "codes"):  # once the password was asked for again
+        answer = client.get(f"/admin/second-factor/{name}/")
+        assert answer.headers["Location"] == "/admin/second-factor/settings/"
     client.post("/admin/second-factor/remove/", {"factor": "app"})
     assert not TOTPDevice.objects.exists()
     assert not StaticToken.objects.exists()
