@@ -387,7 +387,7 @@ def _decided_otherwise(
         (
             text,
             f"{isolated(request.source)} → {isolated(request.destination)}: {decision.text}"
-            + (f" ({rules[decision.rule]})" if decision.rule is not None else ""),
+            + (f" ({rules[decision.rule]})" if decision.rule in rules else ""),
         )
         for text, request, decision in failing
     ]

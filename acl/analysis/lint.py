@@ -144,8 +144,8 @@ def lint(
             yield from _findings(rule, tree, now)
             if rule.effect == Effect.DENY and (other := differing_by_case(rule, tree, now)):
                 yield Finding(rule, Fault.CAPITALS, other)
-            if (twin := getattr(rule, "twin", None)) is not None:
-                yield Finding(rule, Fault.REPEATED, twins[twin])
+            if (twin := twins.get(rule.twin)) is not None:  # type: ignore[attr-defined]
+                yield Finding(rule, Fault.REPEATED, twin)
             if rule.pk in shadows:
                 yield Finding(rule, Fault.SHADOWED, shadows[rule.pk])
 

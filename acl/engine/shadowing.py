@@ -60,7 +60,7 @@ class ShadowFinder:
             for rules in answered(decisions.find_rules(keys, now=self._now)).matching
         ]
         rules = CommandPermission.objects.named().in_bulk({pk for pks in found for pk in pks})
-        return [[rules[pk] for pk in sorted(pks)] for pks in found]
+        return [[rules[pk] for pk in sorted(rules.keys() & pks)] for pks in found]
 
     def _groups_of(self, rules: Iterable[CommandPermission]) -> dict[int, set[int]]:
         devices = {

@@ -125,7 +125,7 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
         form = MembersForm() if self._may_change_members(request) else None
         return {
             "history_is_hidden": not self.may_see_history(request),
-            "above": [named[pk] for pk in reversed(above)],
+            "above": [named[pk] for pk in reversed(above) if pk in named],
             "top": above[-1] if above else row.pk,
             "below": [(group, self.device_count(group)) for group in below],
             "device_count": self.device_count(row),

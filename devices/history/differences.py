@@ -51,9 +51,7 @@ def changes_before(changes: Iterable[Any]) -> dict[tuple[Any, int], Any]:
             .values_list("history_id", Subquery(former.values("history_id")[:1]))
         )
         rows = historical.objects.in_bulk([pk for pk in pairs.values() if pk is not None])
-        found.update(
-            {(historical, number): rows[pk] for number, pk in pairs.items() if pk is not None}
-        )
+        found.update({(historical, n): rows[pk] for n, pk in pairs.items() if pk in rows})
     return found
 
 

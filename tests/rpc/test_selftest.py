@@ -157,6 +157,7 @@ def test_a_wrong_answer_fails_and_is_located(
         ({"url": "127.0.0.1:17217"}, "--url must be such as"),
         ({"url": "http://127.0.0.1:port"}, "--url must be such as"),
         ({"url": "ftp://127.0.0.1"}, "--url must be such as"),
+        ({"url": "http://[::1"}, "--url must be such as"),
         ({"user": "//api.cesanta.com/cloud"}, "go together"),
         ({"password_stdin": True}, "go together"),
     ],

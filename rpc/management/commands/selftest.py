@@ -61,11 +61,11 @@ class Command(RegistryCommand):
 
 
 def _server_at(url: str) -> SplitResult:
-    server = urlsplit(url)
     try:
+        server = urlsplit(url)
         valid = server.scheme in ("http", "https") and server.hostname and server.port != 0
     except ValueError:
-        valid = False
+        valid = False  # such as "http://[::1"
     if not valid:
         raise CommandError(f"--url must be such as http://127.0.0.1:17217, not {url}", returncode=2)
     return server
