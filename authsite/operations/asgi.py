@@ -11,14 +11,22 @@ import io
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    MutableMapping,
+)
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 from urllib.parse import unquote_to_bytes
+from weakref import WeakValueDictionary
 from wsgiref.types import WSGIEnvironment
 
 from django.conf import settings
@@ -28,6 +36,7 @@ from authsite.operations.wsgi import HEADER, Operations
 from devices.database.in_loop import MAX_QUESTIONS, LoopAsker
 from devices.database.statements import MustWait
 from devices.telemetry import request_id
+from rpc.authentication import source_address
 from rpc.views import BEGAN, MachineView
 
 Message = MutableMapping[str, Any]
@@ -38,6 +47,7 @@ Answer = tuple[int, Headers, bytes]
 
 MAX_WAITING = 512  # threads beside those with a slot, made as they are needed
 MAX_LONG_BODIES = MAX_WAITING // 2  # received at once: however slowly, others find a thread
+MAX_OF_SENDER = MAX_LONG_BODIES // 4  # of these, from one address
 # A long body that comes more slowly holds a thread for so many seconds; one that stands still, too.
 BODY_PAUSE, BODY_RATE = 30.0, 1024  # seconds; bytes a second
 MAX_READ_AHEAD = 32 * 1024  # bytes of a body: of each of CONNECTIONS senders who then stop
@@ -71,6 +81,8 @@ class LoopApplication:
             settings.THREADS + MAX_WAITING, thread_name_prefix="request"
         )
         self._long_bodies = asyncio.Semaphore(MAX_LONG_BODIES)
+        # By address, as long as it sends one.
+        self._senders: WeakValueDictionary[str | None, asyncio.Semaphore] = WeakValueDictionary()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -90,13 +102,20 @@ class LoopApplication:
         if rest is not None:
             environ["wsgi.input"] = rest
         client = Client(scope, receive, send, loop)
-        async with nullcontext() if is_whole else self._long_bodies:
+        async with nullcontext() if is_whole else self._place(source_address(environ)):
             answer = await loop.run_in_executor(self._threads, self._in_thread, environ, client)
         if answer is not None:
             status, headers, content = answer
             if rest is not None and not rest.is_read:  # the server closes the connection: say so
                 headers = [*headers, ("Connection", "close")]
             await _send(send, status, headers, content)
+
+    @asynccontextmanager
+    async def _place(self, sender: str | None) -> AsyncIterator[None]:
+        """Wait until one more long body may be received, and from this address."""
+        own = self._senders.setdefault(sender, asyncio.Semaphore(MAX_OF_SENDER))
+        async with own, self._long_bodies:
+            yield
 
     async def _in_loop(self, view: MachineView, environ: WSGIEnvironment) -> Answer | None:
         """Return a view's answer, None where a thread is needed for it."""

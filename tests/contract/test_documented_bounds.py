@@ -102,6 +102,7 @@ BOUNDS = [  # a page, and what it says, with what is so
     ("waiting", f"| {serve.CONNECTIONS:,} |"),
     ("waiting", f"| `THREADS` + {asgi.MAX_WAITING} |"),
     ("waiting", f"up to {asgi.MAX_READ_AHEAD // KIB} KiB, then a thread; {asgi.MAX_LONG_BODIES}"),
+    ("waiting", f" of these at once, {asgi.MAX_OF_SENDER} from one address"),
     (
         "waiting",
         f"in a thread {asgi.BODY_PAUSE:g} s in all, and 1 s more for each {asgi.BODY_RATE:,}",

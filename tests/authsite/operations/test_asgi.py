@@ -187,8 +187,9 @@ def test_bodies_that_come_slowly_leave_threads_for_other_requests(
 ) -> None:
     """CWE-400: some thousand senders of long bodies stopped `/livez` and every page."""
     settings.THREADS, slow = 1, 3
-    monkeypatch.setattr(asgi, "MAX_WAITING", 1)
-    monkeypatch.setattr(asgi, "MAX_LONG_BODIES", 1)
+    monkeypatch.setattr(asgi, "MAX_WAITING", 2)
+    monkeypatch.setattr(asgi, "MAX_LONG_BODIES", 2)
+    monkeypatch.setattr(asgi, "MAX_OF_SENDER", 1)
 
     def handle(environ: Any, start_response: Any) -> list[bytes]:
         environ["wsgi.input"].read(1)
@@ -210,9 +211,12 @@ def test_bodies_that_come_slowly_leave_threads_for_other_requests(
         await asyncio.sleep(0)
         other = Connection()
         await asyncio.wait_for(application(scope(), other.receive, other.send), 2)
+        elsewhere = Connection(b"x" * 99_999)
+        long_too = {**long, "client": ("192.0.2.7", 5)}
+        await asyncio.wait_for(application(long_too, elsewhere.receive, elsewhere.send), 2)
         more.set()
         await asyncio.gather(*sending)
-        assert [one.body for one in (other, *senders)] == [b"done"] * (slow + 1)
+        assert [one.body for one in (other, elsewhere, *senders)] == [b"done"] * (slow + 2)
 
     asyncio.run(asked())
 
