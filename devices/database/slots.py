@@ -67,7 +67,7 @@ class Slots:
         self._guards.enter_context(connection.execute_wrapper(guard(self._deadline)))
         connection.inc_thread_sharing()  # by one thread after another
         if self._session and connection.vendor == "postgresql":
-            connection.settings_dict = _with_session(connection.settings_dict, self._session)
+            connection.settings_dict = with_session(connection.settings_dict, self._session)
         return connection
 
     def acquire(self) -> None:
@@ -141,7 +141,8 @@ def _is_overdue(connection: BaseDatabaseWrapper) -> bool:
     return getattr(connection, "opened", inf) < since
 
 
-def _with_session(config: Mapping[str, Any], session: Mapping[str, str | int]) -> dict[str, Any]:
+def with_session(config: Mapping[str, Any], session: Mapping[str, str | int]) -> dict[str, Any]:
+    """Return the settings of a PostgreSQL with what its sessions begin with."""
     changed = copy.deepcopy(dict(config))
     words = [changed["OPTIONS"].get("options", "")]
     words += [f"-c {name}={value}" for name, value in session.items()]

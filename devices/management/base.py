@@ -21,15 +21,17 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from django.conf import settings
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import BigIntegerField
 
 from devices import history
 from devices.credentials import x509
 from devices.credentials.hashing import weakness
 from devices.database.conflicts import Gone, is_conflict
+from devices.database.slots import with_session
 from devices.extension_points import WATCHES
 from devices.management.files import FileRefused, new_file
 from devices.management.options import DJANGO_OPTIONS
@@ -39,6 +41,10 @@ from devices.values.moments import parse_moment, written
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
 CHANGED_MEANWHILE = "others changed the same at this moment; nothing was changed: try again"
 DELETED_MEANWHILE = "others deleted at this moment what this is about; nothing was changed"
+
+LOCK_WAIT = 30  # seconds that a statement waits for what others have locked, on PostgreSQL
+LOCKED = f"others have locked what this needs for {LOCK_WAIT} s: try again"
+LOCK_TIMEOUT = "55P03"  # SQLSTATE
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 MAX_TEXT = 64 * 1024 * 1024  # bytes of a document
@@ -189,6 +195,21 @@ def ends_in_order() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
+def bounded_locks() -> Iterator[None]:
+    """Let no statement of the block wait for a lock without end, if it opens the connection.
+
+    Behind a pooler sessions are not ours to set: the server's own lock_timeout counts.
+    """
+    own = connection.settings_dict
+    if connection.vendor == "postgresql" and not settings.DATABASE_POOLER:
+        connection.settings_dict = with_session(own, {"lock_timeout": f"{LOCK_WAIT}s"})
+    try:
+        yield
+    finally:
+        connection.settings_dict = own
+
+
 def closed_streams() -> dict[str, IO[str]]:
     """Return what takes the place of standard output for a command, where that is closed.
 
@@ -238,6 +259,7 @@ class RecordedCommand(BaseCommand):
         try:
             with (
                 ends_in_order(),
+                bounded_locks(),
                 history.origin(history.Origin.COMMAND, user=os_user(), reason=reason),
             ):
                 return super().execute(*args, **options)
@@ -250,6 +272,8 @@ class RecordedCommand(BaseCommand):
         except DatabaseError as error:
             if is_conflict(error):
                 raise CommandError(CHANGED_MEANWHILE, returncode=1) from error
+            if getattr(error.__cause__, "sqlstate", None) == LOCK_TIMEOUT:
+                raise CommandError(LOCKED, returncode=1) from error
             text = f"the registry cannot be asked: {str(error).strip()}"
             if self.has_printed:
                 text += "\nWhat is printed above may not be stored: look before you use it."

@@ -118,7 +118,7 @@ def test_a_statement_in_a_slot_has_its_deadline(slots: Slots) -> None:
 
 def test_settings_of_a_session_are_added_to_those_given() -> None:
     config = {"OPTIONS": {"options": "-c search_path=own"}}
-    changed = module._with_session(config, {"lock_timeout": 1000})
+    changed = module.with_session(config, {"lock_timeout": 1000})
     assert changed["OPTIONS"]["options"] == "-c search_path=own -c lock_timeout=1000"
     assert config == {"OPTIONS": {"options": "-c search_path=own"}}
 

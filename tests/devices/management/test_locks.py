@@ -1,0 +1,26 @@
+"""A command waits for what others have locked for so long, and then says so."""
+
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+from psycopg.errors import LockNotAvailable
+
+from devices.management.base import LOCK_WAIT, LOCKED
+from tests.support.commands import run
+
+
+@pytest.mark.once(on="postgres")
+def test_a_command_waits_no_longer(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(_command: Any, **_options: Any) -> None:
+        with connection.copy().cursor() as cursor:  # a connection that is opened meanwhile
+            cursor.execute("SHOW lock_timeout")
+            assert cursor.fetchone() == (f"{LOCK_WAIT}s",)
+            cursor.db.close()
+        raise OperationalError from LockNotAvailable()
+
+    own = connection.settings_dict
+    monkeypatch.setattr("devices.management.commands.list_groups.Command.handle", wait)
+    _, complaint = run("list_groups", code=1)
+    assert LOCKED in complaint
+    assert connection.settings_dict is own
