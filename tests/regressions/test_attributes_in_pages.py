@@ -13,7 +13,6 @@ from typing import Any
 
 import openpyxl
 import pytest
-from django.db import connection
 from django.test import Client
 
 from devices.models import Device
@@ -46,7 +45,6 @@ def test_what_was_typed_wrongly_is_kept(
     assert device.attributes == {"before": 1}
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL never stored one")
 def test_half_a_pair_that_was_saved_is_shown_and_exported(
     admin_client: Client, make_device: Factory
 ) -> None:

@@ -134,7 +134,6 @@ def test_many_rules_are_deleted_with_as_many_statements_as_few(
     assert delete(2) == delete(20)
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="it is a limit of SQLite")
 def test_more_rules_are_deleted_than_a_statement_of_sqlite_has_values() -> None:
     anybody = {"effect": "allow", "source_kind": "everyone", "destination_kind": "everyone"}
     texts = [f"/v1/Relay{number}" for number in range(1200)]
