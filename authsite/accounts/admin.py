@@ -287,6 +287,13 @@ class RoleAdmin(SuperusersMixin, NamedMixin, SaveChangedFieldsMixin, GroupAdmin)
         """Offer the permissions as boxes to tick."""
         return permissions_field(db_field, request)
 
+    def get_deleted_objects(self, objs: Any, request: Any) -> Any:
+        """Count what goes with roles, and how often accounts have them."""
+        shown, counts, *others = super().get_deleted_objects(objs, request)
+        if granted := User.groups.through.objects.filter(group__in=objs).count():
+            counts[_("grants to accounts")] = granted
+        return shown, counts, *others
+
 
 class RoleFilter(admin.RelatedFieldListFilter):
     def __init__(self, *args: Any, **kwargs: Any) -> None:

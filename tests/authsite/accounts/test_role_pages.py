@@ -43,6 +43,19 @@ def page_of(role: Group) -> str:
     return reverse("admin:auth_group_change", args=[role.pk])
 
 
+def test_who_deletes_a_role_is_told_how_many_have_it(
+    admin_client: Client, admin_user: User
+) -> None:
+    role = Group.objects.get(name="Viewer")
+    address = reverse("admin:auth_group_delete", args=[role.pk])
+    assert "Grants" not in admin_client.get(address).content.decode()
+    role.user_set.add(admin_user)
+    page = admin_client.get(address)
+    assert "Grants to accounts: 1" in page.content.decode()
+    admin_client.post(address, inputs(page))
+    assert not Group.objects.filter(pk=role.pk).exists()
+
+
 def test_what_has_an_effect_is_offered_and_nothing_else(
     admin_client: Client, admin_user: User
 ) -> None:
