@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -145,9 +146,13 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
 Register = Callable[..., Party]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def register(front: Front) -> Register:
-    def pin(party: Party, identifier: str = CLOUD) -> Party:
+    """Return what registers a certificate of a name, once."""
+
+    @cache
+    def pin(name: str, identifier: str = CLOUD) -> Party:
+        party = device_certificate(name)
         front.server.manage("add_certificate", identifier, "-", stdin=party.pem)
         return party
 
@@ -178,7 +183,7 @@ def assert_refused(answer: Answer) -> None:
 def test_a_good_certificate_is_let_in_and_none_or_a_wrong_one_is_not(
     front: Front, register: Register, path: str, body: object
 ) -> None:
-    good = register(device_certificate("good"))
+    good = register("good")
 
     assert front.ask(path, body, good).status == 200
     assert_refused(front.ask(path, body))
@@ -186,9 +191,9 @@ def test_a_good_certificate_is_let_in_and_none_or_a_wrong_one_is_not(
 
 
 def test_a_certificate_answers_for_its_own_entity_only(front: Front, register: Register) -> None:
-    good = register(device_certificate("good"))
+    good = register("good")
     assert_refused(front.ask("/", HELLO | {"src": "//api.cesanta.com/thermostat"}, good))
-    a_device_s = register(device_certificate("device"), DEVICE)
+    a_device_s = register("device", DEVICE)
     assert front.ask("/", HELLO | {"src": DEVICE}, a_device_s).status == 403
 
 
@@ -205,7 +210,7 @@ def test_an_anchor_vouches_for_a_backend(front: Front) -> None:
 
 
 def test_revoking_works_at_the_next_request(front: Front, register: Register) -> None:
-    party = register(device_certificate("to be revoked"))
+    party = register("to be revoked")
     assert front.ask("/", HELLO, party).status == 200
     front.server.manage("revoke_certificate", CLOUD, "--file", "-", stdin=party.pem)
     assert_refused(front.ask("/", HELLO, party))
@@ -215,7 +220,7 @@ def test_revoking_works_at_the_next_request(front: Front, register: Register) ->
 def test_a_forged_header_is_believed_neither_directly_nor_through_the_front(
     front: Front, register: Register, header: str
 ) -> None:
-    stolen = register(device_certificate("stolen"))  # the certificate, which is public
+    stolen = register("stolen")  # the certificate, which is public
     forged = {header: quote(stolen.pem, safe="")}
     body = json.dumps(HELLO).encode()
 
@@ -229,7 +234,7 @@ def test_a_forged_header_is_believed_neither_directly_nor_through_the_front(
 def test_a_wrong_certificate_is_refused_beside_a_right_key(
     front: Front, register: Register
 ) -> None:
-    good = register(device_certificate("good"))
+    good = register("good")
     keyed = HELLO | {"src": CLOUD, "key": KEY}
     assert front.ask("/", keyed).status == 200
     assert front.ask("/", keyed, good).status == 200
