@@ -10,7 +10,6 @@ staff's *rotate a key*.
 import argparse
 import asyncio
 import io
-import json
 import os
 import re
 import sys
@@ -19,7 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from benchmarks.in_process import answer_to, call_of
 from benchmarks.registries import empty, set_up
+from benchmarks.rtio import question
 
 ROOT = Path(__file__).resolve().parent.parent
 Prepare = Callable[[], Callable[[], object]]  # returns a request that is ready to be sent
@@ -54,38 +55,18 @@ class Trace:
 
 def verification() -> Prepare:
     """Return what asks the verifier, as the server does."""
-    from authsite.asgi import application, askers
+    from authsite.asgi import askers
     from devices.models import Device, PreSharedKey
     from rpc.commands.registry import KEYS
 
     _key, secret = PreSharedKey.objects.issue(device=Device.objects.get(identifier=KNOWN))
-    question = {"method": "verify", "id": 1999, "deviceid": KNOWN, "devicesecret": secret}
-    body = json.dumps(question).encode()
-
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "raw_path": b"/deviceverifier",
-        "query_string": b"",
-        "server": ("127.0.0.1", 17217),
-        "client": ("127.0.0.1", 50000),
-        "headers": [(b"host", b"registry"), (b"content-length", b"%d" % len(body))],
-    }
-    sent: list[Any] = []
+    call = call_of(question(1999, KNOWN, secret))
     loop = asyncio.new_event_loop()
 
-    async def receive() -> Any:
-        return {"type": "http.request", "body": body, "more_body": True}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
     def ask() -> None:
-        loop.run_until_complete(application(scope, receive, send))
-        if b'"code":"OK"' not in sent[-1]["body"]:
-            raise SystemExit(f"the verifier answers {sent!r}")
+        answered = loop.run_until_complete(answer_to(call))
+        if b'"code":"OK"' not in answered:
+            raise SystemExit(f"the verifier answers {answered!r}")
 
     ask()  # in a thread, while another opens the connection of the loop
     while not askers[KEYS].is_open:
