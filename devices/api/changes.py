@@ -86,6 +86,9 @@ class BatchSerializer(Serializer):
     """What one request, command or import changed, by the `batch` of its changes."""
 
     batch = UUIDField()
+    digest = CharField(
+        required=False, help_text="As `validate_only=true` told it: nothing else is undone."
+    )
 
 
 class LeftSerializer(Serializer):
@@ -99,6 +102,7 @@ class UndoneBatchSerializer(Serializer):
     """How many rows are as they were before, and what is left."""
 
     undone = IntegerField()
+    digest = CharField(help_text="Of which rows, fields and memberships were undone.")
     left = LeftSerializer(many=True)
 
 
@@ -174,7 +178,8 @@ class ChangesViewSet(ViewSetMixin, ApiView):
 
         Rows that the account may not change or delete, or whose history it may not read, are left.
         """
-        number, grant = self.asked(BatchSerializer)["batch"], grant_of(request)
+        asked, grant = self.asked(BatchSerializer), grant_of(request)
+        number = asked["batch"]
         visible = visible_to(self)
         if not visible:
             raise PermissionDenied(_no_history())
@@ -187,12 +192,17 @@ class ChangesViewSet(ViewSetMixin, ApiView):
         plan = undoing.plan(number, self, lock=True)
         if plan is None:
             raise Conflict(_("It has too many changes to be undone here."), code="too-many")
+        if asked.get("digest", digest := plan.digest) != digest:
+            text = _(
+                "What would change is no longer what was shown; nothing was changed. Look again."
+            )
+            raise Conflict(text, code="moved")
         for model, rows in plan.deleted.items():
             self.check_deletable(model._default_manager.filter(pk__in=[row.pk for row in rows]))
         with self.because(undoing.batch_reason(self._reason())):
             undoing.apply(plan)
         left = [{"why": one.why, "rows": len(one.names)} for one in plan.left]
-        return Response({"undone": plan.total, "left": left})
+        return Response({"undone": plan.total, "digest": digest, "left": left})
 
     @staticmethod
     def _next(request: Request, older: Cursor | None) -> str | None:

@@ -1,5 +1,6 @@
 """Long work over the API: asked for, followed and cancelled."""
 
+import hashlib
 from http import HTTPStatus
 from typing import Any
 
@@ -79,6 +80,15 @@ class JobSerializer(ModelSerializer):
         return None if writes and connection.vendor == "sqlite" else job.done
 
 
+class DeletionJobSerializer(JobSerializer):
+    """A job that was asked for to delete devices."""
+
+    digest = CharField(read_only=True, help_text="Of which devices are deleted.")
+
+    class Meta(JobSerializer.Meta):
+        fields = [*JobSerializer.Meta.fields, "digest"]
+
+
 class DeletionSerializer(Serializer):
     """Which devices are deleted: those for which all holds that is said here."""
 
@@ -95,6 +105,11 @@ class DeletionSerializer(Serializer):
         min_value=1,
         max_value=MAX_DELETED,
         help_text="How many there are, as the client knows it; with another number none is.",
+    )
+
+    digest = CharField(
+        required=False,
+        help_text="Of which devices they are, as `validate_only=true` told it: no others go.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +182,7 @@ class JobViewSet(ReadMixin, RegistryViewSet):
             },
         )
 
-    @extend_schema(request=DeletionSerializer, responses={202: JobSerializer})
+    @extend_schema(request=DeletionSerializer, responses={202: DeletionJobSerializer})
     @action(detail=False, methods=["post"], url_path="delete-devices")
     def delete_devices(self, request: Request, **_kwargs: Any) -> Response:
         """Delete the devices that are there now, with what hangs on them."""
@@ -186,12 +201,20 @@ class JobViewSet(ReadMixin, RegistryViewSet):
                 % {"count": len(keys), "expected": said["expected"]},
                 code="unexpected-count",
             )
+        digest = hashlib.sha256(repr(keys).encode()).hexdigest()
+        if said.get("digest", digest) != digest:
+            text = _(
+                "What would change is no longer what was shown; nothing was changed. Look again."
+            )
+            raise Conflict(text, code="moved")
         named = Device.objects.filter(pk__in=chosen.order_by().values("pk"))
         self.check_deletable(named)
         grant = grant_of(request)
         if grant is not None and grant.narrows("devices.delete_device"):
             self.count_use(chosen)
-        return self._asked(JobKind.DELETE_DEVICES, parameters={"devices": keys})
+        response = self._asked(JobKind.DELETE_DEVICES, parameters={"devices": keys})
+        response.data["digest"] = digest
+        return response
 
     @extend_schema(request=None, responses=JobSerializer)
     @action(detail=True, methods=["post"])

@@ -67,6 +67,19 @@ def test_says_what_is_wrong_with_a_file(api: APIClient) -> None:
     assert not Device.objects.exists()
 
 
+def test_deletes_only_the_devices_that_were_shown(api: APIClient, make_device: Any) -> None:
+    one = make_device("lab-1")
+    body: dict[str, Any] = {"identifier_prefix": "lab-", "expected": 1}
+    shown = delete(api, body, "?validate_only=true").json()["result"]["digest"]
+    one.delete()
+    other = make_device("lab-2")
+    moved = delete(api, {**body, "digest": shown})
+    assert (moved.status_code, moved.json()["code"]) == (409, "moved")
+    shown = delete(api, body, "?validate_only=true").json()["result"]["digest"]
+    assert finished(api, delete(api, {**body, "digest": shown}))["result"] == {"deleted": 1}
+    assert not Device.objects.filter(pk=other.pk).exists()
+
+
 def test_only_checks_where_that_is_asked(api: APIClient) -> None:
     job = finished(api, upload(api, "format=csv&create_groups=true&dry_run=true"))
     assert (job["state"], job["result"]["imported"], job["result"]["new"]) == ("done", False, 2)

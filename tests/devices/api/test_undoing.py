@@ -85,10 +85,16 @@ def test_a_batch_is_undone_as_far_as_it_can_be(api: APIClient, make_device: Any)
         Device.objects.set_enabled(enabled=False)
         made = make_device("c")
         batch = str(history.current_batch())
+    tried = post(api, "undo-batch?validate_only=true", {"batch": batch}).json()["result"]
     other.refresh_from_db()
     changed(other, name="later")
-    answer = post(api, "undo-batch", {"batch": batch})
-    assert answer.json() == {"undone": 2, "left": [{"why": "kim changed it since.", "rows": 1}]}
+    moved = post(api, "undo-batch", {"batch": batch, "digest": tried["digest"]})
+    assert (moved.status_code, moved.json()["code"]) == (409, "moved")
+    tried = post(api, "undo-batch?validate_only=true", {"batch": batch}).json()["result"]
+    answer = post(api, "undo-batch", {"batch": batch, "digest": tried["digest"]})
+    assert answer.json() == tried
+    assert tried["undone"] == 2
+    assert tried["left"] == [{"why": "kim changed it since.", "rows": 1}]
     kept.refresh_from_db()
     assert kept.enabled
     assert not Device.objects.filter(pk=made.pk).exists()
