@@ -27,9 +27,9 @@ from devices.database import last_used, outages
 from devices.events import guesses
 from devices.models import Device, DeviceGroup
 from rpc import journal
-from tests.support.servers import keep_migrated, own_cluster, server
+from tests.support.servers import keep_migrated, own_cluster, server, session_cluster
 
-__all__ = ["own_cluster", "server"]  # fixtures that live elsewhere
+__all__ = ["own_cluster", "server", "session_cluster"]  # fixtures that live elsewhere
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("suite", deadline=None)

@@ -10,8 +10,6 @@ from acl.analysis.lint import Fault, lint, lint_saved, rules_to_examine
 from acl.models import CommandPermission
 from tests.support.commands import run
 
-pytestmark = pytest.mark.once(on="sqlite")
-
 COMMAND = "/v1/Config.Get"
 
 

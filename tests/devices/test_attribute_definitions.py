@@ -258,6 +258,9 @@ def test_lists_filter_by_a_value(
     for number, value in enumerate(values):
         make_device(f"d{number}", attributes=dict.fromkeys(NAMES, value))
     made = [define(name, kind, choices="red\nblue") for name in NAMES]
+    for definition in made:
+        kept = definition.keep(Device.objects.order_by("identifier"), asked)
+        assert [device.identifier for device in kept] == found, definition.name
     by_all = {f"attribute-{definition.pk}": asked for definition in made}
     assert shown(admin_client, **by_all) == found
 

@@ -211,6 +211,7 @@ def test_where_nothing_is_left_to_undo_nobody_is_asked_to_look_again(admin_clien
     assert "Look again" not in answer
 
 
+@pytest.mark.once(on="postgres")
 def test_what_others_save_at_the_same_moment_is_said(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,8 +52,9 @@ class Cluster:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Return once it answers."""
-        self._process = self._launch()
+        """Return once it answers; one that runs is not started again."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = self._launch()
         await_answer(self.url, self._process, self._log)
 
     def stop(self) -> None:

@@ -282,10 +282,17 @@ def demo_server(folder: Path, **environment: str) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def own_cluster() -> Iterator[Cluster]:
-    """Return a PostgreSQL beside that of the other tests; who stops it starts it again."""
+def session_cluster() -> Iterator[Cluster]:
+    """Return the PostgreSQL of `own_cluster`: to make one takes seconds."""
     with cluster() as made:
         yield made
+
+
+@pytest.fixture
+def own_cluster(session_cluster: Cluster) -> Iterator[Cluster]:
+    """Return a PostgreSQL beside that of the other tests, which a test may stop; it runs again."""
+    yield session_cluster
+    session_cluster.start()
 
 
 @pytest.fixture(scope="session")

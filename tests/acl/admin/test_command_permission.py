@@ -57,6 +57,7 @@ def test_saving_warns_of_a_rule_that_opens_everything(admin_client: Client) -> N
     assert "This rule lets everyone send every command to everyone." in page
 
 
+@pytest.mark.once(on="postgres")
 def test_the_list_shows_searches_and_filters(
     admin_client: Client, make_device: Any, make_rule: Any, django_assert_max_num_queries: Any
 ) -> None:
@@ -77,6 +78,7 @@ def test_the_list_shows_searches_and_filters(
         assert f"{number} rule" in page
 
 
+@pytest.mark.once(on="postgres")
 @pytest.mark.parametrize(
     ("searched", "expected"),
     [

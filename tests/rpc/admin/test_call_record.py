@@ -50,6 +50,7 @@ def rows(now: datetime) -> None:
     )
 
 
+@pytest.mark.once(on="postgres")
 @pytest.mark.parametrize(
     ("query", "subjects"),
     [
@@ -81,6 +82,7 @@ def test_the_list_is_filtered(
     assert shown(admin_client, **query) == subjects
 
 
+@pytest.mark.once(on="postgres")
 def test_the_list_between_two_moments(admin_client: Client) -> None:
     noon = datetime(2026, 6, 1, 12, tzinfo=UTC)
     for minutes in (-90, -20, 10, 50, 70):
@@ -243,6 +245,7 @@ def test_the_journal_draws_the_calls_of_one_caller_by_hour(
         assert '<svg class="chart"' not in page(**query)
 
 
+@pytest.mark.once(on="postgres")
 def test_a_groups_page_draws_the_calls_about_its_devices(
     admin_client: Client, make_device: Factory, make_group: Any, now: datetime
 ) -> None:
@@ -267,6 +270,7 @@ def test_a_groups_page_draws_the_calls_about_its_devices(
     assert not admin_client.get("/admin/rpc/callrecord/?group=0").context["cl"].result_list
 
 
+@pytest.mark.once(on="postgres")
 def test_the_calls_of_a_large_group_are_those_of_some_devices(
     admin_client: Client,
     make_device: Factory,
@@ -306,6 +310,7 @@ def test_the_journal_is_for_those_who_may_see_it(make_device: Factory, now: date
     assert client.get(LIST).status_code == 403
 
 
+@pytest.mark.once(on="postgres")
 def test_pruning_keeps_what_is_newer(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
     monkeypatch.setattr("rpc.models.PRUNED", 2)
     for days in (1, 89, 91, 92, 93, 400, 500):

@@ -90,6 +90,7 @@ def colliding() -> tuple[str, str]:
     raise AssertionError
 
 
+@pytest.mark.once(on="postgres")
 def test_uri_with_the_crc_of_another_is_refused_by_name(make_route: Make) -> None:
     first, second = colliding()
     make_route(first)
