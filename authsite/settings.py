@@ -121,7 +121,7 @@ def database(name: str) -> dict[str, Any]:
         # another one, so that two processes can write without "database is locked".
         options.setdefault("transaction_mode", "IMMEDIATE")
         options.setdefault("timeout", 5)
-        # Up to 256 MiB of the file are read where the system has them in memory, not copied.
+        # Up to 256 MiB of the file are mapped into memory: no call to the system copies a page.
         options.setdefault(
             "init_command",
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=268435456",

@@ -17,7 +17,7 @@ from acl.api.rules import FindingSerializer, RuleSerializer
 from acl.engine.decisions import MAX_REQUESTS, Reason, Request, decide_many
 from acl.engine.explanations import Standing, explain
 from acl.models import CommandPermission
-from devices.api.base.permissions import demand
+from devices.api.base.permissions import demand, may_all
 from devices.api.base.problems import ParameterError, within
 from devices.api.base.serializers import (
     BooleanField,
@@ -172,7 +172,7 @@ class ExplainView(QuestionView):
             raise ParameterError(str(name), errors[0])
         asked = dict(question.validated_data)
         document = explain(now=asked.pop("at", None), **asked).as_document()
-        if not self.may("devices.view_devicegroup"):
+        if not may_all(request, "devices.view_devicegroup"):
             document |= {"source_groups": None, "destination_groups": None}
         return Response(document)
 

@@ -45,7 +45,7 @@ class RuleSerializer(ModelSerializer):
 
     text = serializers.SerializerMethodField(
         help_text="The rule in one line, which names devices and groups: empty in the answer to "
-        "whoever may not see rules."
+        "whoever may neither see nor change rules."
     )
     state = serializers.SerializerMethodField(help_text="Whether it takes part in decisions now.")
     findings = serializers.SerializerMethodField(
@@ -78,7 +78,8 @@ class RuleSerializer(ModelSerializer):
 
     @property
     def _sees_rules(self) -> bool:
-        return bool(self.context["view"].may("acl.view_commandpermission"))
+        may = self.context["view"].may
+        return bool(may("acl.view_commandpermission") or may("acl.change_commandpermission"))
 
 
 class RuleFilters(FilterSet):

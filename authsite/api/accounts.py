@@ -29,7 +29,7 @@ from authsite.accounts.account import Account
 from authsite.accounts.tokens.models import ApiToken
 from authsite.accounts.tokens.service_account import ServiceAccount, names_of, permissions_of
 from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
-from devices.api.base.permissions import grant_of, model_permissions
+from devices.api.base.permissions import may_all, model_permissions
 from devices.api.base.serializers import (
     BooleanField,
     CharField,
@@ -134,8 +134,7 @@ class GivingViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
 
     def has_perm(self, permission: str) -> bool:
         """Whether the request may do it, and within no limit: who is given it has none."""
-        grant = grant_of(self.request)
-        return self.may(permission) and (grant is None or not grant.narrows(permission))
+        return may_all(self.request, permission)
 
 
 class AccountViewSet(GivingViewSet):

@@ -157,19 +157,35 @@ def test_an_answer_names_no_groups_of_a_device(make_group: Any, make_device: Any
     assert "secret yard" not in page.content.decode()
 
 
-@pytest.mark.parametrize("more", [(), ("view_devicegroup",)])
+class Limited:
+    """A token that grants whatever its account may, each on some rows only."""
+
+    def permits(self, _permission: str) -> bool:
+        return True
+
+    narrows = permits
+
+
+@pytest.mark.parametrize(
+    ("more", "token", "groups"),
+    [
+        ((), None, None),
+        (("view_devicegroup",), None, ["yard"]),
+        (("view_devicegroup",), Limited(), None),
+    ],
+)
 def test_no_answer_of_the_api_names_groups(
-    make_group: Any, make_device: Any, more: tuple[str, ...]
+    make_group: Any, make_device: Any, more: tuple[str, ...], token: Any, groups: Any
 ) -> None:
     make_device("lamp", groups=[make_group("yard")])
     client = APIClient()
-    client.force_authenticate(staff("view_commandpermission", *more))
+    client.force_authenticate(staff("view_commandpermission", *more), token)
     asked = {"source": "lamp", "destination": "lamp", "command": "/v1/On"}
     answer = client.get("/api/v1/explain", asked).json()
-    assert answer["source_groups"] == answer["destination_groups"] == (["yard"] if more else None)
+    assert answer["source_groups"] == answer["destination_groups"] == groups
 
 
-@pytest.mark.parametrize("more", [(), ("view_commandpermission",)])
+@pytest.mark.parametrize("more", [(), ("view_commandpermission",), ("change_commandpermission",)])
 def test_no_answer_about_a_new_rule_names_the_rows_of_its_keys(
     make_group: Any, make_device: Any, more: tuple[str, ...]
 ) -> None:

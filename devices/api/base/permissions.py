@@ -64,6 +64,12 @@ def may(request: Request, permission: str) -> bool:
     )
 
 
+def may_all(request: Request, permission: str) -> bool:
+    """Whether the request has a permission on every row: whatever it names is told."""
+    grant = grant_of(request)
+    return may(request, permission) and (grant is None or not grant.narrows(permission))
+
+
 def lacks(request: Request, permission: str) -> str:
     """Return in words that a permission is lacking, and to whom; nothing where it is there."""
     if may(request, permission):
