@@ -51,8 +51,8 @@ run: $(VENV)/run.stamp ## Serve a demo registry on http://127.0.0.1:17217 (PORT 
 export FULL ?=
 PYTEST := $(PY) -m pytest $(if $(FULL),-p tests.support.traced --cov --cov-report= --cov-fail-under=0)
 
-test: browser ## Run every test on SQLite and on PostgreSQL, browser tests included (15 to 25 minutes)
-	@echo "Testing on SQLite and on PostgreSQL at once, for 15 to 25 minutes on two cores; failures are"
+test: browser ## Run every test on SQLite and on PostgreSQL, browser tests included (12 to 20 minutes)
+	@echo "Testing on SQLite and on PostgreSQL at once, for 12 to 20 minutes on two cores; failures are"
 	@echo "shown whole at the end."
 	@$(PY) -m tests.support.suites sqlite="$(MAKE) test-sqlite" postgres="$(MAKE) test-postgres" \
 		processes="$(MAKE) test-processes"
