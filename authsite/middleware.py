@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth import logout
 from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.messages.storage.cookie import CookieStorage
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.utils.translation import gettext as _
@@ -106,6 +107,8 @@ class RequireLogin(LoginRequiredMiddleware):
     def handle_no_permission(
         self, request: HttpRequest, view_func: Callable[..., Any]
     ) -> HttpResponseRedirect:
+        # It is said in place of what waits: more than the cookie holds would make a session's row.
+        request.COOKIES.pop(CookieStorage.cookie_name, None)
         say_not_saved(request)
         return super().handle_no_permission(request, view_func)
 

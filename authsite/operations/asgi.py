@@ -22,6 +22,7 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
@@ -48,6 +49,7 @@ Answer = tuple[int, Headers, bytes]
 MAX_WAITING = 512  # threads beside those with a slot, made as they are needed
 MAX_LONG_BODIES = MAX_WAITING // 2  # received at once: however slowly, others find a thread
 MAX_OF_SENDER = MAX_LONG_BODIES // 4  # of these, from one address
+MAX_OF_UNKNOWN = MAX_LONG_BODIES // 2  # from where it is not certain: a sender can see to that
 # A long body that comes more slowly holds a thread for so many seconds; one that stands still, too.
 BODY_PAUSE, BODY_RATE = 30.0, 1024  # seconds; bytes a second
 MAX_READ_AHEAD = 32 * 1024  # bytes of a body: of each of CONNECTIONS senders who then stop
@@ -82,7 +84,7 @@ class LoopApplication:
         )
         self._long_bodies = asyncio.Semaphore(MAX_LONG_BODIES)
         # By address, as long as it sends one.
-        self._senders: WeakValueDictionary[str | None, asyncio.Semaphore] = WeakValueDictionary()
+        self._senders: WeakValueDictionary[bytes, asyncio.Semaphore] = WeakValueDictionary()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -113,7 +115,8 @@ class LoopApplication:
     @asynccontextmanager
     async def _place(self, sender: str | None) -> AsyncIterator[None]:
         """Wait until one more long body may be received, and from this address."""
-        own = self._senders.setdefault(sender, asyncio.Semaphore(MAX_OF_SENDER))
+        places = MAX_OF_UNKNOWN if sender is None else MAX_OF_SENDER
+        own = self._senders.setdefault(_network(sender), asyncio.Semaphore(places))
         async with own, self._long_bodies:
             yield
 
@@ -224,6 +227,14 @@ def break_off(scope: Message) -> None:
                 peer = _unmapped(peer[0]), peer[1], found.getsockname()[1]
                 if peer == (_unmapped(host), port, scope["server"][1]):
                     found.shutdown(socket.SHUT_RDWR)
+
+
+def _network(sender: str | None) -> bytes:
+    """Return an IPv4 address, or the /64 of an IPv6 one: a host has as many as it likes there."""
+    try:
+        return ip_address(_unmapped(sender or "")).packed[:8]
+    except ValueError:
+        return (sender or "").encode()
 
 
 def _unmapped(host: str) -> str:

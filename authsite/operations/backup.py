@@ -347,8 +347,8 @@ def _restore_postgresql(file: Path, manifest: Manifest, replace: str | None) -> 
                     raise _not_empty(name)
                 _check_unused(cursor, name)
                 quoted = ", ".join(map(connection.ops.quote_name, tables))
-                state = "may be empty now"  # a commit that is not answered may have been made
                 cursor.execute(f"DROP TABLE {quoted} CASCADE")
+                state = "may be empty now"  # a commit that is not answered may have been made
         state = "is empty now"
         _run("pg_restore", *words, _conninfo(), str(file))
     except (BackupError, DatabaseError) as error:

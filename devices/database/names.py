@@ -14,10 +14,12 @@ from ipaddress import ip_address
 from typing import Any
 
 SHARED_FOR = 2.0  # seconds from the begin of a look-up; then it is asked anew
+MAX_UNFINISHED = 8  # look-ups of one name, a thread each; then the last one is shared
 
 Lookup = Future[list[Any]]  # addresses as `socket.getaddrinfo` returns them
 
-_under_way: dict[object, tuple[float, Lookup]] = {}  # by what is asked: since when, on this clock
+# By what is asked: since when, on this clock.
+_under_way: dict[object, list[tuple[float, Lookup]]] = {}
 _lock = threading.Lock()
 
 
@@ -45,7 +47,7 @@ def own_address(host: str) -> str:
 def _outcome(lookup: Lookup) -> list[str] | OSError:
     try:
         return list(dict.fromkeys(str(address[0]) for *_kind, address in lookup.result()))
-    except (OSError, UnicodeError) as error:
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is why there is no address)
         return OSError(str(error))
 
 
@@ -53,18 +55,24 @@ def begin(host: Any, port: Any, **options: Any) -> Lookup:
     """Return what will be the addresses of a host; a look-up that has just begun is shared."""
     key, now = (host, port, *options.items()), time.monotonic()
     with _lock:
-        since, lookup = _under_way.get(key, (0.0, None))
-        if lookup is None or lookup.done() or now - since > SHARED_FOR:
-            lookup = Lookup()
-            _under_way[key] = now, lookup
+        unfinished = [one for one in _under_way.get(key, ()) if not one[1].done()]
+        if unfinished and (
+            now - unfinished[-1][0] <= SHARED_FOR or len(unfinished) >= MAX_UNFINISHED
+        ):
+            return unfinished[-1][1]
+        lookup = Lookup()
+        _under_way[key] = [*unfinished, (now, lookup)]
+        try:
             threading.Thread(
                 target=_run, args=(lookup, host, port), kwargs=options, daemon=True
             ).start()
+        except RuntimeError as error:
+            lookup.set_exception(OSError(str(error)))
     return lookup
 
 
 def _run(lookup: Lookup, host: Any, port: Any, **options: Any) -> None:
     try:
         lookup.set_result(socket.getaddrinfo(host, port, **options))
-    except (OSError, UnicodeError) as error:
+    except Exception as error:  # noqa: BLE001 (those who wait are told)
         lookup.set_exception(error)

@@ -43,7 +43,7 @@ CHANGED_MEANWHILE = "others changed the same at this moment; nothing was changed
 DELETED_MEANWHILE = "others deleted at this moment what this is about; nothing was changed"
 
 LOCK_WAIT = 30  # seconds that a statement waits for what others have locked, on PostgreSQL
-LOCKED = f"others have locked what this needs for {LOCK_WAIT} s: try again"
+LOCKED = "others have locked what this needs: try again"
 LOCK_TIMEOUT = "55P03"  # SQLSTATE
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -199,10 +199,12 @@ def ends_in_order() -> Iterator[None]:
 def bounded_locks() -> Iterator[None]:
     """Let no statement of the block wait for a lock without end, if it opens the connection.
 
-    Behind a pooler sessions are not ours to set: the server's own lock_timeout counts.
+    A lock_timeout in the options of DATABASE_URL counts. Behind a pooler sessions are not ours to
+    set: the server's own counts.
     """
     own = connection.settings_dict
-    if connection.vendor == "postgresql" and not settings.DATABASE_POOLER:
+    is_set = "lock_timeout" in own["OPTIONS"].get("options", "").lower().replace("-", "_")
+    if connection.vendor == "postgresql" and not (settings.DATABASE_POOLER or is_set):
         connection.settings_dict = with_session(own, {"lock_timeout": f"{LOCK_WAIT}s"})
     try:
         yield
@@ -272,12 +274,11 @@ class RecordedCommand(BaseCommand):
         except DatabaseError as error:
             if is_conflict(error):
                 raise CommandError(CHANGED_MEANWHILE, returncode=1) from error
-            if getattr(error.__cause__, "sqlstate", None) == LOCK_TIMEOUT:
-                raise CommandError(LOCKED, returncode=1) from error
-            text = f"the registry cannot be asked: {str(error).strip()}"
+            is_locked = getattr(error.__cause__, "sqlstate", None) == LOCK_TIMEOUT
+            text = LOCKED if is_locked else f"the registry cannot be asked: {str(error).strip()}"
             if self.has_printed:
                 text += "\nWhat is printed above may not be stored: look before you use it."
-            raise CommandError(text, returncode=2) from error
+            raise CommandError(text, returncode=1 if is_locked else 2) from error
         except UnicodeEncodeError as error:  # Python's sign for a byte of an argument is no text
             raise CommandError(f"{error.object!a} is not UTF-8", returncode=2) from error
         except BrokenPipeError:  # manage.py ends it

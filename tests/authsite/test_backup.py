@@ -280,20 +280,25 @@ def test_what_is_no_registry_or_no_file_is_not_backed_up(empty: Server, tmp_path
         call_command("backup", "-")
 
 
-ENDS_WHO_DROPS = """
-CREATE FUNCTION end_it() RETURNS event_trigger LANGUAGE plpgsql
-    AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END';
-CREATE EVENT TRIGGER ends_who_drops ON sql_drop EXECUTE FUNCTION end_it();
+ENDS_WHO_COMMITS = """
+CREATE SCHEMA other; CREATE TABLE other.drops (id int);
+CREATE FUNCTION note_it() RETURNS event_trigger LANGUAGE plpgsql
+    AS 'BEGIN INSERT INTO other.drops VALUES (1); END';
+CREATE EVENT TRIGGER notes_drops ON sql_drop EXECUTE FUNCTION note_it();
+CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql
+    AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER ends AFTER INSERT ON other.drops
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION end_it();
 """
 
 
 @pytest.mark.skipif(not POSTGRES, reason="PostgreSQL's programs")
-def test_a_server_that_ends_while_tables_are_dropped_may_have_dropped_them(
+def test_a_server_that_ends_while_it_commits_may_have_dropped_the_tables(
     taken: tuple[Path, dict[str, Any]], migrated: Server
 ) -> None:
     name, (file, _said) = name_of(migrated), taken
     with psycopg.connect(migrated.database_url) as server:
-        server.execute(ENDS_WHO_DROPS)
+        server.execute(ENDS_WHO_COMMITS)
     refused = manage(migrated, "restore", file, "--replace", name)
     assert refused.returncode == 1
     assert f"{name} may be empty now: restore again" in refused.stderr

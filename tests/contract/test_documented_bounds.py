@@ -17,7 +17,7 @@ from devices.admin.credentials import expiry
 from devices.api import bulk
 from devices.api.base import parsing
 from devices.credentials import crl, hashing, throttle, x509
-from devices.database import deadlines, in_loop
+from devices.database import deadlines, in_loop, names
 from devices.database.postgresql import base
 from devices.events import api as events_api, delivering, models as events, outgoing, stream
 from devices.history import context, timeline, undoing
@@ -103,6 +103,8 @@ BOUNDS = [  # a page, and what it says, with what is so
     ("waiting", f"| `THREADS` + {asgi.MAX_WAITING} |"),
     ("waiting", f"up to {asgi.MAX_READ_AHEAD // KIB} KiB, then a thread; {asgi.MAX_LONG_BODIES}"),
     ("waiting", f" of these at once, {asgi.MAX_OF_SENDER} from one address"),
+    ("waiting", f"{asgi.MAX_OF_UNKNOWN} from where it is not certain"),
+    ("waiting", f"{names.MAX_UNFINISHED} of a name, begun {names.SHARED_FOR:g} s apart"),
     (
         "waiting",
         f"in a thread {asgi.BODY_PAUSE:g} s in all, and 1 s more for each {asgi.BODY_RATE:,}",

@@ -56,14 +56,24 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(base, "LOOKUP_SECONDS", 0.05)
     monkeypatch.setattr(names, "SHARED_FOR", 0.0)
+    monkeypatch.setattr(names, "MAX_UNFINISHED", 2)
     try:
-        with pytest.raises(psycopg.OperationalError, match=r"'db.example' .* within 0.05 s"):
-            base.with_addresses(NAMED)
-        with pytest.raises(psycopg.OperationalError):  # too late to share the first one's thread
-            base.with_addresses(NAMED)
+        for _ in range(3):  # the second is too late to share the first one's thread, not the third
+            with pytest.raises(psycopg.OperationalError, match=r"'db.example' .* within 0.05 s"):
+                base.with_addresses(NAMED)
     finally:
         is_over.set()
     assert asked == ["db.example", "db.example"]
+
+
+@pytest.mark.parametrize("failing", ["threading.Thread.start", "socket.getaddrinfo"])
+def test_whoever_waits_is_told_what_failed(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(failing, fail)
+    with pytest.raises(psycopg.OperationalError, match=r"'db.example' is not known: can't start"):
+        base.with_addresses(NAMED)
 
 
 @pytest.mark.parametrize(

@@ -244,9 +244,17 @@ function nameOpenedSearch(event) {
     }
 }
 
-// After an error one goes on at the first field in error, not at the first of the form.
+// After an error one goes on at the first field in error, not at the first of the form, which
+// another script chooses; unless one has begun elsewhere meanwhile.
+let hasBegun = false;
+function begin() {
+    hasBegun = true;
+}
+
 function goToError() {
-    document.querySelector("#content form [aria-invalid=true]:not([type=hidden])")?.focus();
+    if (!hasBegun) {
+        document.querySelector("#content form [aria-invalid=true]:not([type=hidden])")?.focus();
+    }
 }
 
 // A second press on a button, while the first is being answered, would add a second row.
@@ -285,6 +293,8 @@ window.addEventListener("load", () => {
     nameDrawnFields();
     window.django?.jQuery?.(nameDrawnFields);
 });
+document.addEventListener("keydown", begin);
+document.addEventListener("pointerdown", begin);
 document.addEventListener("submit", sendOnce);
 document.addEventListener("keydown", (event) => event.key === "Escape" && sendAgain());
 window.addEventListener("pageshow", sendAgain); // one came back to a page that the browser kept

@@ -11,6 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.messages.storage.base import Message
 from django.core.exceptions import PermissionDenied
 from django.db.models import BigIntegerField, Model, QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -93,7 +94,8 @@ def say_not_saved(request: HttpRequest) -> None:
             "What you sent was not saved: show who you are first. Then go back to the form, where "
             "most browsers still have what you typed."
         )
-        messages.warning(request, text)
+        if Message(messages.WARNING, text) not in messages.get_messages(request):
+            messages.warning(request, text)
 
 
 def drop_messages(request: HttpRequest) -> None:

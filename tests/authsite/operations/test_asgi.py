@@ -221,6 +221,41 @@ def test_bodies_that_come_slowly_leave_threads_for_other_requests(
     asyncio.run(asked())
 
 
+@pytest.mark.parametrize(
+    ("senders", "received"),
+    [
+        (["192.0.2.7"] * 9, 2),
+        (["192.0.2.7", "192.0.2.7", "::ffff:192.0.2.7", "::ffff:192.0.2.8"], 3),
+        ([f"2001:db8::{host}" for host in range(9)], 2),
+        (["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"], 3),
+        ([None] * 9, 4),  # behind a proxy that is not named, say: all its clients
+    ],
+)
+def test_who_sends_long_bodies_has_so_many_places(
+    monkeypatch: pytest.MonkeyPatch, senders: list[str | None], received: int
+) -> None:
+    """CWE-400; one host has many addresses of IPv6."""
+    monkeypatch.setattr(asgi, "MAX_OF_SENDER", 2)
+    monkeypatch.setattr(asgi, "MAX_OF_UNKNOWN", 4)
+
+    async def count() -> int:
+        application = LoopApplication(lambda *_: [], {}, {})  # type: ignore[arg-type]
+        inside = []
+
+        async def receive_long(sender: str | None) -> None:
+            async with application._place(sender):
+                inside.append(sender)
+                await asyncio.Event().wait()
+
+        sending = [asyncio.create_task(receive_long(sender)) for sender in senders]
+        await asyncio.sleep(0)
+        for one in sending:
+            one.cancel()
+        return len(inside)
+
+    assert asyncio.run(count()) == received
+
+
 @pytest.mark.parametrize(("parts", "pause"), [(3, 0.0), (10, 0.02)])
 def test_a_long_body_that_comes_too_slowly_ends(
     monkeypatch: pytest.MonkeyPatch, parts: int, pause: float

@@ -11,16 +11,23 @@ from tests.support.commands import run
 
 
 @pytest.mark.once(on="postgres")
-def test_a_command_waits_no_longer(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wait(_command: Any, **_options: Any) -> None:
+@pytest.mark.parametrize(
+    ("own_options", "waited"), [("", f"{LOCK_WAIT}s"), ("-c lock_timeout=7s", "7s")]
+)
+def test_a_command_waits_no_longer(
+    db: None, monkeypatch: pytest.MonkeyPatch, own_options: str, waited: str
+) -> None:
+    def wait(command: Any, **_options: Any) -> None:
+        command.has_printed = True
         with connection.copy().cursor() as cursor:  # a connection that is opened meanwhile
             cursor.execute("SHOW lock_timeout")
-            assert cursor.fetchone() == (f"{LOCK_WAIT}s",)
+            assert cursor.fetchone() == (waited,)
             cursor.db.close()
         raise OperationalError from LockNotAvailable()
 
     own = connection.settings_dict
+    monkeypatch.setitem(own["OPTIONS"], "options", own_options)
     monkeypatch.setattr("devices.management.commands.list_groups.Command.handle", wait)
     _, complaint = run("list_groups", code=1)
-    assert LOCKED in complaint
+    assert f"{LOCKED}\nWhat is printed above may not be stored" in complaint
     assert connection.settings_dict is own
