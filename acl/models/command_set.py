@@ -19,7 +19,7 @@ def well_formed(field: str) -> Q:
         ~Q(**{f"{field}__contains": "*"})
         | Q(**{field: "*"})
         | Q(Q(**{f"{field}__endswith": "/*"}) | Q(**{f"{field}__endswith": ".*"}))
-        & Q(Q(first_is_last))
+        & Q(Q(first_is_last))  # as the migration has it
     )
 
 

@@ -18,7 +18,7 @@ from rest_framework.viewsets import ViewSetMixin
 from devices.api.base.filters import KEY, CharFilter, KeyFilter, MomentFilter, check
 from devices.api.base.pagination import limit_of
 from devices.api.base.permissions import demand, grant_of, narrowed
-from devices.api.base.problems import Conflict, ParameterError
+from devices.api.base.problems import Conflict, ParameterError, check_shown
 from devices.api.base.serializers import (
     CharField,
     ChoiceField,
@@ -192,11 +192,8 @@ class ChangesViewSet(ViewSetMixin, ApiView):
         plan = undoing.plan(number, self, lock=True)
         if plan is None:
             raise Conflict(_("It has too many changes to be undone here."), code="too-many")
-        if asked.get("digest", digest := plan.digest) != digest:
-            text = _(
-                "What would change is no longer what was shown; nothing was changed. Look again."
-            )
-            raise Conflict(text, code="moved")
+        digest = plan.digest
+        check_shown(asked, digest)
         for model, rows in plan.deleted.items():
             self.check_deletable(model._default_manager.filter(pk__in=[row.pk for row in rows]))
         with self.because(undoing.batch_reason(self._reason())):

@@ -20,7 +20,7 @@ from rest_framework.response import Response
 
 from devices.api.base.parsing import BytesParser
 from devices.api.base.permissions import grant_of, narrowed
-from devices.api.base.problems import Conflict, ParameterError
+from devices.api.base.problems import Conflict, ParameterError, check_shown
 from devices.api.base.serializers import (
     CharField,
     IntegerField,
@@ -202,11 +202,7 @@ class JobViewSet(ReadMixin, RegistryViewSet):
                 code="unexpected-count",
             )
         digest = hashlib.sha256(repr(keys).encode()).hexdigest()
-        if said.get("digest", digest) != digest:
-            text = _(
-                "What would change is no longer what was shown; nothing was changed. Look again."
-            )
-            raise Conflict(text, code="moved")
+        check_shown(said, digest)
         named = Device.objects.filter(pk__in=chosen.order_by().values("pk"))
         self.check_deletable(named)
         grant = grant_of(request)

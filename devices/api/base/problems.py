@@ -6,7 +6,7 @@
 
 import logging
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from math import ceil
@@ -72,6 +72,13 @@ class Conflict(Problem):
     default_detail = gettext_lazy(
         "Somebody changed the same at this moment. Nothing was changed: read again."
     )
+
+
+def check_shown(asked: Mapping[str, Any], digest: str) -> None:
+    """Raise Conflict where the digest that a client sends along is of something else."""
+    if asked.get("digest", digest) != digest:
+        text = _("What would change is no longer what was shown; nothing was changed. Look again.")
+        raise Conflict(text, code="moved")
 
 
 class Stale(Problem):
