@@ -14,12 +14,11 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission, CommandSet
+from acl.models.command_permission import DEVICE, GROUP, NAMELESS_KINDS, SET, DestinationKind
 from devices.database.batches import batched
 from devices.models import Device, DeviceGroup
 from devices.values.addresses import is_storable
 
-DEVICE, GROUP, SET = "device:", "group:", "set:"
-EVERYONE, ITSELF, SAME_GROUP = "everyone", "itself", "same-group"
 MAX_NAMES = 500  # in one statement
 QUOTED = r"""\\.|"(?:\\.|[^"\\])*"|'[^']*'"""  # by a backslash or by quotation marks
 REMARK = re.compile(rf"""\#.*|((?:{QUOTED}|[^\s"'\\])+)""")  # or a whole word, which is kept
@@ -43,7 +42,7 @@ class Names:
     def device(self, identifier: str, field: str) -> Device:
         row = self.devices.get(identifier)
         text = _("No device “%s” is registered.")
-        if identifier in {ITSELF, SAME_GROUP}:
+        if identifier in {DestinationKind.ITSELF, DestinationKind.SAME_GROUP}:
             text = _("No device “%s” is registered. Only a receiver is itself or same-group.")
         return row or _refuse(field, text, identifier)
 
@@ -107,7 +106,7 @@ def read_rule(
 
 def read_end(end: str, text: str, names: Names) -> dict[str, Any]:
     """Return the fields that `text` means for the `source` or the `destination` of a rule."""
-    if text == EVERYONE or (end == "destination" and text in {ITSELF, SAME_GROUP}):
+    if text in NAMELESS_KINDS.get(end, NAMELESS_KINDS["source"]):
         return {f"{end}_kind": text}
     if text.startswith(GROUP):
         group = names.group(text.removeprefix(GROUP), f"{end}_group")

@@ -31,7 +31,16 @@ from acl.engine.decisions import Request, decide_many
 from acl.engine.group_tree import GroupTree
 from acl.engine.shadowing import ShadowFinder, patterns_of
 from acl.models import Assertion, CommandPermission
-from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
+from acl.models.command_permission import (
+    EVERYONE,
+    GROUP,
+    ITSELF,
+    NAMELESS_KINDS,
+    SAME_GROUP,
+    SET,
+    DestinationKind,
+    Effect,
+)
 from devices.database.batches import batched
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
@@ -119,7 +128,7 @@ class Concrete:
     def resolve(self, registry: Registry) -> list[Request]:
         """Return the requests that it is about; raises ValidationError where a name is unknown."""
         sources = registry.identifiers(self.source)
-        itself = self.destination == notation.ITSELF
+        itself = self.destination == DestinationKind.ITSELF
         destinations = sources if itself else registry.identifiers(self.destination)
         if not itself and len(sources) * len(destinations) > MAX_PAIRS:
             raise ValidationError(
@@ -226,16 +235,16 @@ def read(text: str) -> Parsed:
 
 
 def _universal(outside: str | None, pattern: str, receiver: list[str]) -> Universal:
-    if len(receiver) > 1 or any(word in {"everyone", "itself", "same-group"} for word in receiver):
+    if len(receiver) > 1 or not set(receiver).isdisjoint(NAMELESS_KINDS["destination"]):
         raise ValidationError(USAGE)
-    if outside is not None and not outside.startswith(notation.GROUP):
+    if outside is not None and not outside.startswith(GROUP):
         raise ValidationError(_("Write the group as group:NAME."))
     patterns.validate_pattern(pattern)
     return Universal(outside, pattern, receiver[0] if receiver else None)
 
 
 def _concrete(source: str, destination: str, command: str, *, allowed: bool) -> Concrete:
-    if "*" in command or command.startswith(notation.SET) or not patterns.candidates(command):
+    if "*" in command or command.startswith(SET) or not patterns.candidates(command):
         raise ValidationError(
             _("Name one command, such as /v1/Config.Get. About patterns, write “nobody … may”.")
         )

@@ -127,7 +127,7 @@ def end_is_consistent(end: str) -> Q:
     return (
         Q(**{f"{end}_kind": "device", f"{device}__isnull": False, f"{group}__isnull": True})
         | Q(**{f"{end}_kind": "group", f"{device}__isnull": True, f"{group}__isnull": False})
-        | Q(**{f"{end}_kind__in": ["everyone", *SPECIAL[end]]}, **nothing)
+        | Q(**{f"{end}_kind__in": NAMELESS_KINDS[end]}, **nothing)
     )
 
 
@@ -141,8 +141,10 @@ def named_key(end: str) -> Coalesce:
     )
 
 
-AMBIGUOUS = frozenset({"everyone", "itself", "same-group", "nobody"})
-SPECIAL: dict[str, list[str]] = {"source": [], "destination": ["itself", "same-group"]}
+# How ends and commands are written in words (`acl.notation`): before a name, and in place of one.
+DEVICE, GROUP, SET = "device:", "group:", "set:"
+NAMELESS_KINDS = {"source": ["everyone"], "destination": ["everyone", "itself", "same-group"]}
+AMBIGUOUS = frozenset({*NAMELESS_KINDS["destination"], "nobody"})
 
 
 class CommandPermission(Recorded):
@@ -320,9 +322,6 @@ class CommandPermission(Recorded):
         ]
 
     def __str__(self) -> str:
-        return self.sentence()
-
-    def sentence(self) -> str:
         """Return what the rule says, as plain text without a full stop."""
         commands = isolated(sentences.commands_of(self.pattern))
         if self.command_set is not None:
@@ -343,7 +342,7 @@ class CommandPermission(Recorded):
         )
         return f"{self.effect} {source} → {destination}: {command}"
 
-    def state_at(self, now: datetime) -> "RuleState":
+    def state_at(self, now: datetime) -> RuleState:
         """Return whether the rule takes part in decisions at that moment, and why not."""
         if not self.enabled:
             return RuleState.OFF
@@ -368,15 +367,15 @@ class CommandPermission(Recorded):
     @property
     def command_text(self) -> str:
         """The command as staff write it: a pattern, or `set:NAME`."""
-        return self.pattern if self.command_set is None else f"set:{self.command_set.name}"
+        return self.pattern if self.command_set is None else f"{SET}{self.command_set.name}"
 
     @staticmethod
     def _end_text(kind: str, device: Device | None, group: DeviceGroup | None) -> str:
         if device is not None:
             identifier = device.identifier
-            ambiguous = identifier in AMBIGUOUS or identifier.startswith(("group:", "device:"))
-            return f"device:{identifier}" if ambiguous else identifier
-        return f"group:{group.name}" if group is not None else str(kind)
+            ambiguous = identifier in AMBIGUOUS or identifier.startswith((GROUP, DEVICE))
+            return f"{DEVICE}{identifier}" if ambiguous else identifier
+        return f"{GROUP}{group.name}" if group is not None else str(kind)
 
     def clean(self) -> None:
         """Refuse a rule with two senders or none, and so on, at the field that mends it."""
