@@ -1,6 +1,6 @@
 """What a request is called, and what the machine paths report of themselves.
 
-`authsite.operations.wsgi` sets the id of each request. Nobody listens to the reports unless
+`authsite.operations` sets the id of each request. Nobody listens to the reports unless
 METRICS_PORT or METRICS_NETWORKS is set; then `authsite.operations.metrics` calls `watch`.
 """
 

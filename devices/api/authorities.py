@@ -18,15 +18,6 @@ from devices.api.base.views import ReadMixin, RegistryViewSet, RowsViewSet
 from devices.credentials import crl, x509
 from devices.models import CertificateAuthority, RevocationList
 
-WRITTEN = [
-    "name",
-    "enabled",
-    "name_source",
-    "name_pattern",
-    "identifier_pattern",
-    "crl_policy",
-    "distribution_point",
-]
 READ = ["subject", "fingerprint", "public_key_fingerprint", "not_before", "not_after", "created"]
 
 
@@ -37,13 +28,13 @@ class AuthoritySerializer(ModelSerializer):
 
     class Meta:
         model = CertificateAuthority
-        fields = ["id", *WRITTEN, "certificate", *READ, "pem"]
+        fields = ["id", *CertificateAuthority.written_fields, "certificate", *READ, "pem"]
         read_only_fields = [*READ, "pem"]
         create_only = ["certificate"]
 
     def create(self, validated_data: dict[str, Any]) -> CertificateAuthority:
         presented = validated_data.pop("certificate")
-        with faults_of("certificate", WRITTEN):
+        with faults_of("certificate", CertificateAuthority.written_fields):
             return CertificateAuthority.objects.register(presented=presented, **validated_data)
 
 

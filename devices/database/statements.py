@@ -65,22 +65,26 @@ class Statement:
     transaction costs less (`one_state`).
     """
 
-    AMONG = {"sqlite": "IN (SELECT value FROM json_each(%s))", "postgresql": "= ANY(%s)"}
-    EACH = {"sqlite": "json_each(%s)", "postgresql": "unnest(%s::text[])"}
-    STATE = {
-        "sqlite": "NULL",
-        # A standby's snapshot does not name the transactions that are under way: where an older one
-        # is, the last one whose end was replayed tells what has been committed. (A primary: NULL.)
-        "postgresql": "concat(pg_current_snapshot(), ' ', pg_last_xact_replay_timestamp())",
+    PLACEHOLDERS: Mapping[str, Mapping[str, str]] = {
+        "sqlite": {
+            "among": "IN (SELECT value FROM json_each(%s))",
+            "each": "json_each(%s)",
+            "state": "NULL",
+        },
+        "postgresql": {
+            "among": "= ANY(%s)",
+            "each": "unnest(%s::text[])",
+            # A standby's snapshot does not name the transactions that are under way: where an older
+            # one is, the last one whose end was replayed tells what has been committed. (A primary:
+            # NULL.)
+            "state": "concat(pg_current_snapshot(), ' ', pg_last_xact_replay_timestamp())",
+        },
     }
 
     def __init__(self, sql: str | Mapping[str, str]) -> None:
+        texts = dict.fromkeys(self.PLACEHOLDERS, sql) if isinstance(sql, str) else sql
         self.sql = {
-            vendor: (sql if isinstance(sql, str) else sql[vendor]).format(
-                among=among, each=self.EACH[vendor], state=self.STATE[vendor]
-            )
-            for vendor, among in self.AMONG.items()
-            if isinstance(sql, str) or vendor in sql
+            vendor: text.format(**self.PLACEHOLDERS[vendor]) for vendor, text in texts.items()
         }
 
     def rows(self, *values: object) -> list[tuple[Any, ...]]:

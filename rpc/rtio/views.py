@@ -1,6 +1,7 @@
 """RTIO's other two questions: the hub configuration, and tokens for apps."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from rest_framework.exceptions import NotAuthenticated
@@ -13,8 +14,6 @@ from rpc.models import CallReason, DeviceServiceRoute, Endpoint, Question
 from rpc.rtio import tokens
 from rpc.rtio.models.route import crc32
 from rpc.views import INVALID, Asked, Exchange, RtioView, query_of
-
-FORBIDDEN = 403
 
 
 class HubConfiger(RtioView):
@@ -94,5 +93,5 @@ class JwtIssuer(RtioView):
         if decision.reason in (Reason.UNKNOWN_DESTINATION, Reason.DISABLED_DESTINATION):
             return Asked("NOT_FOUND", entry)
         if not decision.allowed:
-            return Asked("BAD_REQUEST", entry, status=FORBIDDEN)
+            return Asked("BAD_REQUEST", entry, status=HTTPStatus.FORBIDDEN)
         return Asked("OK", entry, {"jwt": tokens.issue(identifier, seconds, key=key)})

@@ -148,7 +148,7 @@ class HistoryMixin(OwnPagesMixin):
     @own_page("<int:object_id>/history/<int:change_id>/restore/", "restore")
     def restore_view(self, request: HttpRequest, object_id: int, change_id: int) -> HttpResponse:
         """Show what would change back, and after a confirmation change it, as guards allow."""
-        return self.guarded(request, self.restore, object_id, change_id)
+        return self.guarded(request, self.restore, object_id, change_id, undoes_change=False)
 
     @own_page("<int:object_id>/history/<int:change_id>/undo/", "undo")
     def undo_view(self, request: HttpRequest, object_id: int, change_id: int) -> HttpResponse:
@@ -156,7 +156,7 @@ class HistoryMixin(OwnPagesMixin):
         return self.guarded(request, self.restore, object_id, change_id, undoes_change=True)
 
     def restore(
-        self, request: HttpRequest, object_id: int, change_id: int, *, undoes_change: bool = False
+        self, request: HttpRequest, object_id: int, change_id: int, *, undoes_change: bool
     ) -> HttpResponse:
         """Set a row back to what it said at a change, or undo that change and no other.
 

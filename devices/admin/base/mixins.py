@@ -44,7 +44,10 @@ class NoDeletingMixin(admin.ModelAdmin):
 
 
 class RevocableMixin(admin.ModelAdmin):
-    """Shows rows that are revoked instead of changed: of one that is there, few fields change."""
+    """Shows rows that are revoked instead of changed: of one that is there, few fields change.
+
+    One that is revoked stays, since what was revoked must be known.
+    """
 
     editable: tuple[str, ...] = ()  # the only fields of `fieldsets` that may be changed later
 
@@ -58,6 +61,10 @@ class RevocableMixin(admin.ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         shown = [field for _title, part in self.fieldsets or () for field in part["fields"]]
         return [field for field in shown if field not in self.editable] if obj else []
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_revoked = obj is not None and obj.revoked_at is not None
+        return not is_revoked and super().has_delete_permission(request, obj)
 
 
 class SuperusersMixin(admin.ModelAdmin):

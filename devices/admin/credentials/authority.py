@@ -52,15 +52,7 @@ class CertificateAuthorityForm(RegisterForm):
 
     class Meta:
         model = CertificateAuthority
-        fields = [
-            "name",
-            "enabled",
-            "name_source",
-            "name_pattern",
-            "identifier_pattern",
-            "crl_policy",
-            "distribution_point",
-        ]
+        fields = CertificateAuthority.written_fields
         widgets = {"name_source": forms.RadioSelect, "crl_policy": forms.RadioSelect}
 
 

@@ -21,7 +21,7 @@ from devices.verdicts import Outcome
 
 
 class CredentialMixin(RevocableMixin, BulkActionsMixin):
-    """Shows a credential's state, and keeps a revoked one from being deleted."""
+    """Shows a credential's state, and finds one among many."""
 
     begins: tuple[str, ...] = ()  # fields that a search of many looks up by how they begin
 
@@ -67,8 +67,3 @@ class CredentialMixin(RevocableMixin, BulkActionsMixin):
         if credential.revoked_at is not None:
             return moment(ends, "moment day")
         return expiry_in_list(ends, timezone.now())
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        if obj is not None and obj.revoked_at is not None:
-            return False
-        return super().has_delete_permission(request, obj)

@@ -13,6 +13,7 @@ from devices.admin.base.filters import CredentialStateFilter
 from devices.admin.base.forms import FIELDS
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.lists import ChosenColumnsMixin
+from devices.admin.base.mixins import ReadOnlyMixin
 from devices.admin.base.rendering import CREATED, LAST_USED, NOTHING, REVOKED
 from devices.admin.credentials.credential import CredentialMixin
 from devices.admin.credentials.expiry import EndsFilter
@@ -98,6 +99,5 @@ class PreSharedKeyAdmin(ChosenColumnsMixin, CredentialMixin, RecordedAdmin):
         """Let nobody search for a digest by its beginnings."""
         return not lookup.startswith("digest") and super().lookup_allowed(lookup, value, request)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Keys are issued from their device's page, where the secret is shown once."""
-        return False
+    # Keys are issued from their device's page, where the secret is shown once.
+    has_add_permission = ReadOnlyMixin.has_add_permission

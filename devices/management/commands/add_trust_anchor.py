@@ -59,18 +59,10 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        names = (
-            "name",
-            "name_source",
-            "name_pattern",
-            "identifier_pattern",
-            "crl_policy",
-            "distribution_point",
-        )
+        options["enabled"] = not options["disabled"]
         anchor = CertificateAuthority.objects.register(
             presented=self.certificate(options["file"]),
-            enabled=not options["disabled"],
-            **{name: options[name] for name in names},
+            **{name: options[name] for name in CertificateAuthority.written_fields},
         )
         document = {
             **fields_of(anchor, "subject", "not_before", "not_after"),

@@ -173,6 +173,9 @@ class CertificateAuthority(Recorded):
 
     objects = CertificateAuthorityQuerySet.as_manager()
     history = Records(without=["pem", "created"])
+    # What staff say of it; the rest its certificate says.
+    written_fields = ("name", "enabled", "name_source", "name_pattern", "identifier_pattern",
+                      "crl_policy", "distribution_point")  # fmt: skip
 
     class Meta:
         ordering = ["name"]
