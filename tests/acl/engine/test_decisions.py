@@ -10,13 +10,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from acl.engine.decisions import (
-    CONTEXT_AND_RULES,
     Reason,
     Request,
     decide,
     decide_many,
     find_decisions_by_request,
 )
+from acl.engine.statements import CONTEXT_AND_RULES
 from acl.models import CommandPermission, CommandSetPattern
 from acl.models.command_permission import Effect
 from devices.database.statements import MustWait, answered
