@@ -29,7 +29,7 @@ from rpc.commands.frames import Frame, InvalidFrame, Result
 from rpc.commands.registry import KEYS, Known, Questions
 from rpc.journal import Entry
 from rpc.models import CallReason, Endpoint, Question
-from rpc.rtio import session_ending
+from rpc.rtio import one_time_secrets
 
 log = logging.getLogger(__name__)
 outages = OutageLog(log)
@@ -325,8 +325,8 @@ class DeviceVerifier(RtioView):
             raise exchange.known
         if exchange.known is not None:
             stored = exchange.known[KEYS].get(identifier, ())
-        elif session_ending.is_one_time(secret):
-            use = session_ending.use(identifier, secret, exchange.backend)
+        elif one_time_secrets.is_one_time(secret):
+            use = one_time_secrets.use(identifier, secret, exchange.backend)
             if use is not None:  # else it is a secret like any other, of the same form
                 return self.ended(identifier, accepted=use.accepted)
         verdict = authenticate(identifier, secret=secret, stored=stored)
@@ -345,7 +345,7 @@ class DeviceVerifier(RtioView):
         if (
             len(identifier) in self.deviceid_length
             and identifier.isprintable()  # else it may be what no database takes
-            and not secret.startswith(session_ending.PREFIX)
+            and not secret.startswith(one_time_secrets.PREFIX)
         ):
             return {KEYS: [identifier]}
         return None

@@ -2,8 +2,8 @@
 
 It frees only objects that refer to each other in a circle, as some that staff's pages leave; all
 others are freed at once. Its young generations are collected often, a few objects at a time. A full
-collection takes 12 to 25 ms where many calls wait to be written, and came every other second under
-load; now a thread runs it once a minute (docs/performance.md, "The tail").
+collection takes 12 to 25 ms where many calls wait to be written, and would come every other second
+under load: a thread runs it once a minute instead (docs/performance.md, "The tail").
 """
 
 import gc

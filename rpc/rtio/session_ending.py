@@ -2,14 +2,11 @@
 
 A change that ends access leaves a row for each RTIO server in its own transaction. Behind the
 request, a thread of a server process claims the rows and takes the sessions over. A row whose
-process dies is claimed by another once its lease is over. The secrets with which sessions are
-taken over are digests in the rows, so that every process can answer RTIO's question about them.
+process dies is claimed by another once its lease is over.
 """
 
 import asyncio
-import hmac
 import logging
-import secrets
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -32,13 +29,11 @@ from devices.extension_points import AccessEnd
 from devices.history.context import current_user
 from devices.models import Device, PreSharedKey
 from rpc.models import CallOutcome, CallRecord, Endpoint, Question
+from rpc.rtio import one_time_secrets
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
-from rpc.rtio.models.session_ending import GIVE_UP_AFTER, can_be_ended
+from rpc.rtio.models.session_ending import GIVE_UP_AFTER, can_be_ended, may_connect_again
 from rpc.rtio.takeover import FAILED, HOLD_SECONDS, UNKNOWN_ERROR, TakeOver, Unreachable
 
-PREFIX = "end."  # no generated secret has a dot
-SECRET_BYTES = 32
-SECRET_LENGTH = len(PREFIX) + 43  # characters; RTIO takes 24 to 64 bytes
 SECRET_LIFE = timedelta(seconds=12)  # longer than an attempt takes, connecting included
 LEASE = timedelta(seconds=30)
 MAX_PER_SERVER = 32  # attempts at once
@@ -171,71 +166,6 @@ def last_admitted(identifiers: Collection[str]) -> dict[str, str]:
     return {subject: caller for subject, caller, _latest in rows}
 
 
-def may_connect_again(rows: Collection[SessionEnding]) -> set[str]:
-    """Return the identifiers of those that were enabled, or registered, again meanwhile."""
-    named = {row.identifier for row in rows if row.cause in (Cause.DISABLED, Cause.DELETED)}
-    enabled = Device.objects.enabled().filter(identifier__in=named)
-    return set(enabled.values_list("identifier", flat=True))
-
-
-# --- The one-time secret --------------------------------------------------------------------
-
-
-def is_one_time(secret: str) -> bool:
-    """Whether a secret has the form of those that end sessions."""
-    return len(secret) == SECRET_LENGTH and secret.startswith(PREFIX)
-
-
-def generate() -> str:
-    """Return a new one-time secret of 256 bits."""
-    return PREFIX + secrets.token_urlsafe(SECRET_BYTES)
-
-
-def digest(secret: str, pepper: str) -> str:
-    """Return the digest of a one-time secret under a pepper, by its id."""
-    key = hashing.peppers()[pepper]
-    return hmac.digest(key, b"authsite one-time secret v1\x00" + secret.encode(), "sha256").hex()
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """What became of a one-time secret that was shown: whether it counts, else why not."""
-
-    accepted: bool
-    problem: str = ""
-
-
-def use(identifier: str, secret: str, caller: str | None) -> Use | None:
-    """Use a one-time secret up; None where it is none of ours and may be an ordinary one.
-
-    It counts once, within its seconds, for its device, from its server, and only while the
-    device's session is still to be ended.
-    """
-    if not secret.isascii():
-        return None
-    digests = [digest(secret, pepper) for pepper in hashing.peppers()]
-    rows = SessionEnding.objects.select_related("server__backend")
-    row = rows.filter(secret_digest__in=digests).first()
-    if row is None:
-        return None
-    backend = row.server.backend
-    for problem, present in (
-        ("another device", row.identifier != identifier),
-        ("another caller", backend is not None and backend.identifier != caller),
-        ("not waiting", row.state != EndingState.WAITING),
-        ("late", row.secret_valid_until is None or row.secret_valid_until <= timezone.now()),
-        ("may connect again", identifier in may_connect_again([row])),
-    ):
-        if present:
-            return Use(accepted=False, problem=problem)
-    unused = SessionEnding.objects.filter(
-        pk=row.pk, secret_digest=row.secret_digest, secret_used_at=None
-    )
-    if not unused.update(secret_used_at=timezone.now()):
-        return Use(accepted=False, problem="used")
-    return Use(accepted=True)
-
-
 # --- The work -------------------------------------------------------------------------------
 
 
@@ -272,11 +202,11 @@ def claim(limits: Mapping[int, int]) -> list[Attempt]:
     _finish([row for row in claimed if row.identifier in again], EndingState.CANCELLED)
     rest = [row for row in claimed if row.identifier not in again]
     pepper = hashing.newest_pepper()
-    attempts = [Attempt(row, generate()) for row in rest]
+    attempts = [Attempt(row, one_time_secrets.generate()) for row in rest]
     for attempt in attempts:
         row = attempt.row
         row.attempts += 1
-        row.secret_digest = digest(attempt.secret, pepper)
+        row.secret_digest = one_time_secrets.digest(attempt.secret, pepper)
         row.secret_valid_until = now + SECRET_LIFE
         row.secret_used_at = None
     fields = ["attempts", "secret_digest", "secret_valid_until", "secret_used_at"]

@@ -18,7 +18,7 @@ from devices.database.slots import Slots
 from devices.database.statements import MustWait, Query
 from devices.models import Device, PreSharedKey
 from rpc.commands.registry import COMMANDS, DECISIONS, KEYS
-from rpc.rtio import session_ending
+from rpc.rtio import one_time_secrets
 from rpc.urls import command_path, commands, verifier
 from rpc.views import MachineView
 from tests.support.rules import make_rule
@@ -245,7 +245,7 @@ def test_a_verification_that_the_database_does_not_answer_is_an_internal_error(
         ({"deviceid": "x" * 41}, None),
         ({"deviceid": "x" * 35 + "\x00"}, None),  # no database takes it
         ({"deviceid": 36}, None),
-        ({"devicesecret": f"{session_ending.PREFIX}x"}, None),  # it may end a session
+        ({"devicesecret": f"{one_time_secrets.PREFIX}x"}, None),  # it may end a session
     ],
 )
 def test_the_loop_asks_for_the_keys_of_what_can_be_a_device(

@@ -1,6 +1,6 @@
 """Sessions that are ended at RTIO servers, and the receipts of those that were."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -192,6 +192,13 @@ class SessionEnding(Recorded):
             )
         text = str(self.get_state_display())
         return f"{text}: {self.detail}" if self.detail else text
+
+
+def may_connect_again(rows: Collection[SessionEnding]) -> set[str]:
+    """Return the identifiers of those that were enabled, or registered, again meanwhile."""
+    named = {row.identifier for row in rows if row.cause in (Cause.DISABLED, Cause.DELETED)}
+    enabled = Device.objects.enabled().filter(identifier__in=named)
+    return set(enabled.values_list("identifier", flat=True))
 
 
 def can_be_ended(identifier: str) -> bool:

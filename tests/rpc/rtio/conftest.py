@@ -10,7 +10,7 @@ import pytest
 
 from devices.authentication import authenticate
 from devices.models import Device, PreSharedKey
-from rpc.rtio import session_ending
+from rpc.rtio import one_time_secrets, session_ending
 from rpc.rtio.models import RtioServer, SessionEnding
 from rpc.rtio.session_ending import SessionEnder
 from tests.support.rtio_simulator import RtioSimulator, SimulatedDevice
@@ -25,7 +25,7 @@ class Registry:
         self.ender = SessionEnder()
         self._questions: queue.SimpleQueue[tuple[str, str, str, list[bool], threading.Event]]
         self._questions = queue.SimpleQueue()
-        self.uses: list[session_ending.Use | None] = []
+        self.uses: list[one_time_secrets.Use | None] = []
         self.connected: list[SimulatedDevice] = []
         self.thieves: list[str] = []  # callers that show the next secrets before the server does
 
@@ -45,12 +45,12 @@ class Registry:
         """Answer what is asked by now."""
         while not self._questions.empty():
             identifier, secret, caller, answer, answered = self._questions.get()
-            if session_ending.is_one_time(secret):
+            if one_time_secrets.is_one_time(secret):
                 if self.thieves:
-                    stolen = session_ending.use(identifier, secret, self.thieves.pop())
+                    stolen = one_time_secrets.use(identifier, secret, self.thieves.pop())
                     assert stolen is not None
                     assert stolen.accepted
-                use = session_ending.use(identifier, secret, caller)
+                use = one_time_secrets.use(identifier, secret, caller)
                 self.uses.append(use)
                 answer.append(use is not None and use.accepted)
             else:

@@ -22,7 +22,8 @@ from devices.models import Device
 from rpc.models import CallRecord, Endpoint
 from rpc.rtio import session_ending, takeover
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding, TlsMode
-from rpc.rtio.session_ending import claim, generate, request_endings, use
+from rpc.rtio.one_time_secrets import generate, is_one_time, use
+from rpc.rtio.session_ending import claim, request_endings
 from tests.rpc.rtio.conftest import MakeServer, Registry
 from tests.support import pki
 from tests.support.postgres import free_port
@@ -480,7 +481,7 @@ def test_secret_is_256_bits_in_a_form_of_its_own_that_rtio_takes() -> None:
     made = {generate() for _ in range(100)}
     assert len(made) == 100
     for secret in made:
-        assert session_ending.is_one_time(secret)
+        assert is_one_time(secret)
         assert 24 <= len(secret.encode()) <= 64
 
 

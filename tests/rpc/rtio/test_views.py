@@ -16,7 +16,7 @@ from acl.models import CommandPermission
 from devices.models import Device, PreSharedKey
 from rpc import journal
 from rpc.models import CallRecord, DeviceServiceRoute, RtioServer, SessionEnding
-from rpc.rtio import session_ending, tokens
+from rpc.rtio import one_time_secrets, tokens
 from rpc.rtio.models import Cause
 from rpc.rtio.session_ending import claim, request_endings
 from tests.support.rtio_simulator import check_token
@@ -315,7 +315,7 @@ def test_every_other_secret_is_one_statement(
     question = {"id": 1, "method": "verify", "deviceid": "d" * 36, "devicesecret": secret}
     with django_assert_num_queries(1):
         assert post("/deviceverifier", question)[1]["code"] == "OK"
-    guess = session_ending.generate()
+    guess = one_time_secrets.generate()
     with django_assert_num_queries(2):
         answer = post("/deviceverifier", {**question, "devicesecret": guess})[1]
     assert answer["code"] == "VERIFICATION_FAILED"
@@ -324,7 +324,7 @@ def test_every_other_secret_is_one_statement(
 def test_chosen_secret_of_the_same_form_still_passes(
     post: Post, make_device: Callable[..., Device]
 ) -> None:
-    secret = session_ending.generate()
+    secret = one_time_secrets.generate()
     PreSharedKey.objects.register(device=make_device(IDENTIFIER), secret=secret)
     question = {"id": 1, "method": "verify", "deviceid": IDENTIFIER, "devicesecret": secret}
     assert post("/deviceverifier", question)[1]["code"] == "OK"
