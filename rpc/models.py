@@ -21,6 +21,7 @@ from devices.database.write_behind import STATEMENT_SECONDS
 from devices.models import Device, DeviceGroup
 from devices.telemetry import MAX_REQUEST_ID_LENGTH
 from devices.values.addresses import MAX_LENGTH
+from devices.values.moments import in_utc
 from devices.verdicts import Outcome
 from rpc.rtio.models import DeviceServiceRoute, RtioServer, SessionEnding
 
@@ -425,7 +426,7 @@ class CallRecord(models.Model):
     def __str__(self) -> str:
         asked = " ".join(filter(None, (self.subject, self.command, self.destination)))
         reason = reasons().get(self.reason, self.reason)
-        return f"{self.bucket:%Y-%m-%d %H:%M} UTC {asked}: {reason} × {self.count}"
+        return f"{in_utc(self.bucket)} {asked}: {reason} × {self.count}"
 
     @property
     def why(self) -> str:

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import compress
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ from acl.models.command_permission import (
 from devices.database.batches import batched
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
+from devices.values.moments import in_utc
 from devices.values.text import isolated
 
 MAX_PAIRS = 10_000  # of devices that one assertion may be about
@@ -344,7 +345,7 @@ def later(broken: Broken, moment: datetime) -> Broken:
 
 
 def from_then_on(moment: datetime) -> str:
-    return _("from %(moment)s on") % {"moment": f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"}
+    return _("from %(moment)s on") % {"moment": in_utc(moment)}
 
 
 def _resolved(

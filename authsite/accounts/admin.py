@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from copy import copy
-from datetime import UTC
 from functools import reduce
 from itertools import groupby
 from operator import or_
@@ -61,6 +60,7 @@ from devices.admin.base.rendering import (
     moment_column,
 )
 from devices.models.dependants import links, undeletable
+from devices.values.moments import in_utc
 from devices.values.text import capitalized, isolated
 
 LAST_LOGIN = moment_column("last_login", gettext_lazy("Last login"))
@@ -244,8 +244,7 @@ class LoginsMixin(NamedMixin):
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         context["history_is_hidden"] = True
         if row := kw.get("obj"):
-            when = row.attempt_time.astimezone(UTC)
-            context["heading"] = f"{isolated(row.username)}, {when:%Y-%m-%d %H:%M} UTC"
+            context["heading"] = f"{isolated(row.username)}, {in_utc(row.attempt_time)}"
         return super().render_change_form(request, context, *args, **kw)
 
 

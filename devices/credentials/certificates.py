@@ -24,6 +24,7 @@ from devices.credentials.stored_certificates import (
 from devices.credentials.x509 import NameSource, Presented, Refused
 from devices.models.credentials.authority import CertificateAuthority, CRLPolicy
 from devices.models.credentials.certificate import Certificate, Pin
+from devices.values.moments import in_utc
 from devices.verdicts import Outcome, Verdict
 
 MAX_NAMED = 4  # entities that a caller's certificate is held against where it names several
@@ -207,7 +208,7 @@ class Verification:
             return None
         return gettext("the list of “%(name)s” was due to be renewed by %(moment)s") % {
             "name": authority.name,
-            "moment": f"{authority.next_update:%Y-%m-%d %H:%M} UTC",
+            "moment": in_utc(authority.next_update),
         }
 
     @staticmethod

@@ -25,6 +25,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext as _, gettext_lazy
 
+from devices.values.moments import in_utc
 from devices.verdicts import Outcome, Verdict
 
 MAX_TEXT_LENGTH = 64 * 1024  # characters presented: leaf and chain
@@ -360,13 +361,13 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
         raise Refused(
             Outcome.NOT_YET_VALID,
             _("%(subject)s is valid from %(moment)s")
-            % {"subject": subject_of(certificate), "moment": f"{not_before:%Y-%m-%d %H:%M} UTC"},
+            % {"subject": subject_of(certificate), "moment": in_utc(not_before)},
         )
     if now > not_after:
         raise Refused(
             Outcome.EXPIRED,
             _("%(subject)s was valid until %(moment)s")
-            % {"subject": subject_of(certificate), "moment": f"{not_after:%Y-%m-%d %H:%M} UTC"},
+            % {"subject": subject_of(certificate), "moment": in_utc(not_after)},
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import models
@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from devices.history.models import ChangeType, history_of, keeps_history
 from devices.values import attributes
+from devices.values.moments import in_utc
 from devices.values.text import capitalized, isolated
 
 NOTHING = "—"
@@ -152,7 +153,7 @@ class Names:
         if isinstance(value, bool):
             return _("Yes") if value else _("No")
         if isinstance(value, datetime):
-            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+            return in_utc(value)
         return ", ".join(map(_plain, value)) if isinstance(value, list) else _plain(value)
 
 

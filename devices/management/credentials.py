@@ -1,6 +1,6 @@
 """Credentials of devices as commands print them."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -10,6 +10,7 @@ from devices.management.base import RegistryCommand, add_limit, fields_of
 from devices.management.filters import add_filter, chosen
 from devices.models import Certificate, PreSharedKey
 from devices.models.credentials.certificate import Pin
+from devices.values.moments import in_utc
 from devices.verdicts import Outcome
 
 
@@ -39,7 +40,7 @@ def credential_text(credential: dict[str, Any]) -> str:
     """
     noun = "key" if "key" in credential else "certificate"
     end = None if credential.get("pin") == Pin.PUBLIC_KEY else credential["not_after"]
-    until = f", until {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if end else ""
+    until = f", until {in_utc(end)}" if end else ""
     label = credential["label"] or "-"
     state = credential["state"]
     shown = "usable" if state == Outcome.VERIFIED else state  # JSON has the code, as over the API

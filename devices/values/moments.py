@@ -26,6 +26,11 @@ def parse_moment(text: str, *, zone: tzinfo | None = None) -> datetime | None:
         return None
 
 
+def in_utc(moment: datetime) -> str:
+    """Return a moment as people read it: in UTC, to the minute, such as 2027-01-31 12:00 UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def written(moment: datetime) -> str:
     """Return a moment as documents write it: by ISO 8601, in UTC, such as 2027-01-31T12:00:00Z."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,7 +1,6 @@
 """Lists that stay quick with a million rows: what narrows them, how far they go and sort."""
 
 from collections.abc import Sequence
-from datetime import UTC
 from functools import cached_property
 from typing import Any, NamedTuple, cast
 
@@ -20,7 +19,7 @@ from django.utils.translation import gettext as _
 from devices.admin.base.filters import MAX_COUNTED, CountedFilter
 from devices.admin.base.lists import column_key
 from devices.admin.base.pages import is_key
-from devices.values.moments import parse_moment
+from devices.values.moments import in_utc, parse_moment
 
 MAX_LISTED = 10_000  # rows that the pages of a list reach; a search or a filter reaches the rest
 MAX_UNASKED = 200  # rows of a search, of a long list, among which filters count without being asked
@@ -101,7 +100,7 @@ def _linked(cl: Any, name: str, values: list[str]) -> Chip:
         value = value if row is None else str(row)
     if (found := parse_moment(value)) is not None:
         text = _("before %(moment)s") if name.endswith("__lt") else _("since %(moment)s")
-        value = text % {"moment": f"{found.astimezone(UTC):%Y-%m-%d %H:%M} UTC"}
+        value = text % {"moment": in_utc(found)}
     title = getattr(field, "verbose_name", name)
     return Chip(str(title), value, cl.get_query_string(remove=[name]))
 

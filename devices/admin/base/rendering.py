@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
+from devices.values.moments import in_utc
 from devices.verdicts import Outcome
 
 NOTHING = "—"
@@ -46,7 +47,7 @@ def moment(value: datetime | None, classes: str = "moment") -> SafeString | str:
         classes,
         f"{utc:%Y-%m-%dT%H:%M:%SZ}",
         f"{utc:%Y-%m-%d %H:%M:%S} UTC",
-        f"{utc:%Y-%m-%d %H:%M} UTC",
+        in_utc(utc),
     )
 
 

@@ -10,6 +10,7 @@ from devices.extension_points import ENDINGS, Ending
 from devices.management.base import RegistryCommand, duration
 from devices.models import Certificate, CertificateAuthority, PreSharedKey, RevocationList
 from devices.models.credentials.certificate import Pin
+from devices.values.moments import in_utc
 
 
 class Command(RegistryCommand):
@@ -32,7 +33,7 @@ class Command(RegistryCommand):
         ending = sorted(self._ending(now, now + options["within"]), key=attrgetter("ends"))
         lines = [f"{one.ends:%Y-%m-%d %H:%M}  {one.what}  {one.name}" for one in ending]
         self.answer(
-            "\n".join(lines) or f"Nothing ends by {now + options['within']:%Y-%m-%d %H:%M} UTC.",
+            "\n".join(lines) or f"Nothing ends by {in_utc(now + options['within'])}.",
             {"expiring": [one._asdict() for one in ending]},
         )
 

@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from devices.history.recording import prune
 from devices.management.base import PruneCommand, counted
+from devices.values.moments import in_utc
 
 
 class Command(PruneCommand):
@@ -19,6 +20,6 @@ class Command(PruneCommand):
         changes = prune(moment, dry_run=dry_run)
         done = "Would delete" if dry_run else "Deleted"
         n = counted(sum(changes.values()), "change")
-        text = f"{done} {n} made before {moment:%Y-%m-%d %H:%M} UTC."
+        text = f"{done} {n} made before {in_utc(moment)}."
         key = "would_delete" if dry_run else "deleted"
         self.answer(text, {"before": moment, key: changes})

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from devices.management.base import DeviceCommand, duration, trimmed
 from devices.models import Device, PreSharedKey
+from devices.values.moments import in_utc
 
 
 class Command(DeviceCommand):
@@ -37,7 +38,7 @@ class Command(DeviceCommand):
         end = timezone.now() + options["overlap"]
         old = "are revoked"
         if options["overlap"]:
-            old = f"end by {end:%Y-%m-%d %H:%M} UTC; those that would begin later are revoked"
+            old = f"end by {in_utc(end)}; those that would begin later are revoked"
         self.answer(
             f"Issued key {key.pk} of {device.identifier}; its other keys {old}.\n"
             f"Secret (shown once): {secret}",

@@ -21,6 +21,7 @@ from devices.database.batches import batched
 from devices.database.conflicts import checking_again
 from devices.history import Recorded, Records
 from devices.history.recording import BATCH_SIZE
+from devices.values.moments import in_utc
 
 PLACEHOLDER = "{id}"  # stands in a template for the device's own part of a name
 
@@ -339,7 +340,7 @@ class RevocationList(Recorded):
                 code="older",
                 params={
                     "number": self.number or "—",
-                    "moment": f"{self.this_update:%Y-%m-%d %H:%M} UTC",
+                    "moment": in_utc(self.this_update),
                 },
             )
 
