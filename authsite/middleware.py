@@ -13,6 +13,7 @@ from django.contrib.auth import logout
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.messages.storage.cookie import CookieStorage
 from django.core.exceptions import BadRequest
+from django.db import connection
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
@@ -188,7 +189,7 @@ class SayUnconfirmed(Middleware):
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer; the message is on this page, or on the one that it leads to."""
         response = self.get_response(request)
-        if confirmation.take_unconfirmed():
+        if connection.vendor == "postgresql" and confirmation.take_unconfirmed():
             messages.warning(
                 request,
                 _(

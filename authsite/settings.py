@@ -117,6 +117,7 @@ def database(name: str) -> dict[str, Any]:
     config = env.read(name, readers.database, f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
     options = config.setdefault("OPTIONS", {})
     if config["ENGINE"].endswith("sqlite3"):
+        config["ENGINE"] = "devices.database.sqlite3"
         # Readers never wait for a writer (WAL); a writer takes its lock at BEGIN and waits for
         # another one, so that two processes can write without "database is locked".
         options.setdefault("transaction_mode", "IMMEDIATE")

@@ -1,5 +1,6 @@
 """Changes that a database refuses since others change the same at that moment."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from django.utils.translation import gettext_lazy
 
 CONFLICT = gettext_lazy("Somebody saved the same at this moment. Nothing was saved: look again.")
 DEADLOCK = "40P01"  # SQLSTATE: two transactions waited for each other, and this one was ended
+LOCK_TIMEOUT = "55P03"  # SQLSTATE
 
 
 class RefusedNow(ValidationError):
@@ -37,6 +39,13 @@ def is_conflict(error: BaseException) -> bool:
     # One that is of no narrower class is Django's own: the row that a save was to update is gone.
     is_gone = type(error) is DatabaseError and error.__cause__ is None
     return isinstance(error, IntegrityError | Gone) or is_deadlock or is_gone
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether a statement, which did nothing, waited in vain for what others have locked."""
+    code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF  # without what narrows it
+    is_timeout = getattr(error.__cause__, "sqlstate", None) == LOCK_TIMEOUT
+    return code == sqlite3.SQLITE_BUSY or is_timeout
 
 
 def conflict_text(error: BaseException) -> str | None:

@@ -7,6 +7,7 @@ pages that hang take none from verifications. (docs/waiting.md)
 """
 
 import copy
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,10 +142,15 @@ def _is_overdue(connection: BaseDatabaseWrapper) -> bool:
     return getattr(connection, "opened", inf) < since
 
 
+def session_options(config: Mapping[str, Any]) -> str:
+    """Return what an operator has sessions of a PostgreSQL begin with, as libpq finds it."""
+    return str(config["OPTIONS"].get("options", os.environ.get("PGOPTIONS", "")))
+
+
 def with_session(config: Mapping[str, Any], session: Mapping[str, str | int]) -> dict[str, Any]:
-    """Return the settings of a PostgreSQL with what its sessions begin with."""
+    """Return the settings of a PostgreSQL with what its sessions begin with, too."""
     changed = copy.deepcopy(dict(config))
-    words = [changed["OPTIONS"].get("options", "")]
+    words = [session_options(config)]
     words += [f"-c {name}={value}" for name, value in session.items()]
     changed["OPTIONS"]["options"] = " ".join(filter(None, words))
     return changed

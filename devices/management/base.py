@@ -30,8 +30,8 @@ from django.db.models import BigIntegerField
 from devices import history
 from devices.credentials import x509
 from devices.credentials.hashing import weakness
-from devices.database.conflicts import Gone, is_conflict
-from devices.database.slots import with_session
+from devices.database.conflicts import Gone, is_conflict, is_locked
+from devices.database.slots import session_options, with_session
 from devices.extension_points import WATCHES
 from devices.management.files import FileRefused, new_file
 from devices.management.options import DJANGO_OPTIONS
@@ -42,9 +42,8 @@ EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no data
 CHANGED_MEANWHILE = "others changed the same at this moment; nothing was changed: try again"
 DELETED_MEANWHILE = "others deleted at this moment what this is about; nothing was changed"
 
-LOCK_WAIT = 30  # seconds that a statement waits for what others have locked, on PostgreSQL
+LOCK_WAIT = 30  # seconds that a statement waits for what others have locked
 LOCKED = "others have locked what this needs: try again"
-LOCK_TIMEOUT = "55P03"  # SQLSTATE
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 MAX_TEXT = 64 * 1024 * 1024  # bytes of a document
@@ -199,12 +198,15 @@ def ends_in_order() -> Iterator[None]:
 def bounded_locks() -> Iterator[None]:
     """Let no statement of the block wait for a lock without end, if it opens the connection.
 
-    A lock_timeout in the options of DATABASE_URL counts. Behind a pooler sessions are not ours to
-    set: the server's own counts.
+    A lock_timeout in the options of DATABASE_URL counts, or in PGOPTIONS. Behind a pooler sessions
+    are not ours to set: the server's own counts.
     """
     own = connection.settings_dict
-    is_set = "lock_timeout" in own["OPTIONS"].get("options", "").lower().replace("-", "_")
-    if connection.vendor == "postgresql" and not (settings.DATABASE_POOLER or is_set):
+    is_set = "lock_timeout" in session_options(own).lower().replace("-", "_")
+    if connection.vendor == "sqlite":
+        options = own["OPTIONS"] | {"timeout": max(LOCK_WAIT, own["OPTIONS"]["timeout"])}
+        connection.settings_dict = {**own, "OPTIONS": options}
+    elif not (settings.DATABASE_POOLER or is_set):
         connection.settings_dict = with_session(own, {"lock_timeout": f"{LOCK_WAIT}s"})
     try:
         yield
@@ -274,11 +276,11 @@ class RecordedCommand(BaseCommand):
         except DatabaseError as error:
             if is_conflict(error):
                 raise CommandError(CHANGED_MEANWHILE, returncode=1) from error
-            is_locked = getattr(error.__cause__, "sqlstate", None) == LOCK_TIMEOUT
-            text = LOCKED if is_locked else f"the registry cannot be asked: {str(error).strip()}"
+            locked = is_locked(error)
+            text = LOCKED if locked else f"the registry cannot be asked: {str(error).strip()}"
             if self.has_printed:
                 text += "\nWhat is printed above may not be stored: look before you use it."
-            raise CommandError(text, returncode=1 if is_locked else 2) from error
+            raise CommandError(text, returncode=1 if locked else 2) from error
         except UnicodeEncodeError as error:  # Python's sign for a byte of an argument is no text
             raise CommandError(f"{error.object!a} is not UTF-8", returncode=2) from error
         except BrokenPipeError:  # manage.py ends it

@@ -21,6 +21,7 @@ from devices.database import deadlines, in_loop, names
 from devices.database.postgresql import base
 from devices.events import api as events_api, delivering, models as events, outgoing, stream
 from devices.history import context, timeline, undoing
+from devices.management import base as management
 from devices.models.credentials import pre_shared_key
 from devices.transfer import formats, group_rows, importing, workbooks
 from devices.values.text import MAX_TEXT_LENGTH
@@ -34,6 +35,8 @@ pytestmark = pytest.mark.once(on="sqlite")
 KIB = 1024
 MIB = 1024 * KIB
 LONGEST = events_api.MAX_WAIT
+SCRIPT = (settings.BASE_DIR / "authsite" / "static" / "authsite" / "admin.js").read_text()
+SENT_FOR = int(SCRIPT.partition("const SENT_FOR = ")[2].partition(";")[0]) / 1000  # seconds
 WORDS = {4: "four", 5: "five", 8: "eight", 10: "ten"}
 
 BOUNDS = [  # a page, and what it says, with what is so
@@ -115,6 +118,8 @@ BOUNDS = [  # a page, and what it says, with what is so
     ("waiting", f"| half of `THREADS`, {settings.THREADS // 2} | {wsgi.STAFF_WAIT:.0f} s |"),
     ("waiting", f"| `THREADS`, {settings.THREADS} | {wsgi.MACHINE_WAIT:.0f} s |"),
     ("waiting", f"| {wsgi.STAFF_DEADLINE / 60:.0f} minutes | a page with HTTP 503"),
+    ("waiting", f"a command for {management.LOCK_WAIT} s at least"),
+    ("waiting", f"once more before it is answered, for {SENT_FOR:g} s"),
     ("waiting", f"| journal | {journal.Journal.capacity:,} rows |"),
     (
         "waiting",
@@ -135,6 +140,11 @@ BOUNDS = [  # a page, and what it says, with what is so
 def test_a_page_has_the_bound_of_the_code(page: str, said: str) -> None:
     text = (settings.BASE_DIR / "docs" / f"{page}.md").read_text()
     assert said.casefold() in " ".join(text.split()).casefold()
+
+
+def test_a_form_cannot_be_sent_twice_while_the_server_may_still_save_it() -> None:
+    """It could after 30 s, while a statement that waited for a lock was saved later."""
+    assert SENT_FOR > wsgi.STAFF_WAIT + wsgi.STAFF_DEADLINE
 
 
 def test_bodies_are_as_long_as_the_page_of_protocols_says() -> None:

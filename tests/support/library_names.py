@@ -117,6 +117,12 @@ NAMES = [
         BACKENDS, "BaseDatabaseWrapper.inc_thread_sharing", "devices/database/slots.py", "the same"
     ),
     Name(
+        "django.db.backends.sqlite3.base",
+        "DatabaseWrapper._start_transaction_under_autocommit",
+        "devices/database/sqlite3/base.py",
+        "transactions of SQLite take turns",
+    ),
+    Name(
         "django.db.backends.base.operations",
         "BaseDatabaseOperations.quote_name",
         "devices/history/recording.py",

@@ -259,8 +259,9 @@ function goToError() {
 
 // A second press on a button, while the first is being answered, would add a second row.
 // The answer takes the page away. Where none comes since loading was stopped, which a page is not
-// told of but by Esc, the form can be sent again after this time: a page must not stay dead.
-const SENT_FOR = 30000; // milliseconds
+// told of but by Esc, the form can be sent again after this time: a page must not stay dead. The
+// server waits for a slot and for a statement meanwhile (docs/waiting.md), and may still save it.
+const SENT_FOR = 130000; // milliseconds
 function sendOnce(event) {
     const form = event.target;
     if (event.defaultPrevented || !form.matches("[method=post]")) {

@@ -45,7 +45,7 @@ from rest_framework.fields import get_error_detail
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
-from devices.database.conflicts import is_conflict
+from devices.database.conflicts import is_conflict, is_locked
 
 PREFIX = "/api/v1/"
 MEDIA_TYPE = "application/problem+json"
@@ -223,7 +223,8 @@ def as_api_exception(error: Exception) -> exceptions.APIException | None:
             return Conflict()
         case OperationalError():
             log.warning("an API request was not answered: %s", " ".join(str(error).split()))
-            return Unavailable()
+            text = _("Others were changing the registry meanwhile. Nothing was changed. Try again.")
+            return Unavailable(text if is_locked(error) else None)
     return None
 
 
@@ -382,8 +383,10 @@ def check_parts(request: HttpRequest) -> None:
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
     """Answer a fault of ours or of the database, which is in the log (`handler500`)."""
-    if isinstance(sys.exception(), OperationalError | InterfaceError):
-        return unavailable(request, "database_failed.html")
+    error = sys.exception()
+    if isinstance(error, OperationalError | InterfaceError):
+        why = "locked" if is_locked(error) else "failed"
+        return unavailable(request, f"database_{why}.html")
     if is_api(request):
         text = _("The registry failed. Its log says why, under the X-Request-Id of this answer.")
         return answer(HTTPStatus.INTERNAL_SERVER_ERROR, text, "internal")

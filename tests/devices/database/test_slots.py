@@ -116,11 +116,19 @@ def test_a_statement_in_a_slot_has_its_deadline(slots: Slots) -> None:
     slots._free.get()[0].close()
 
 
-def test_settings_of_a_session_are_added_to_those_given() -> None:
-    config = {"OPTIONS": {"options": "-c search_path=own"}}
+@pytest.mark.parametrize(
+    ("options", "environment"),
+    [({"options": "-c search_path=own"}, "-c search_path=other"), ({}, "-c search_path=own")],
+)
+def test_settings_of_a_session_are_added_to_those_given(
+    options: dict[str, str], environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those in PGOPTIONS were hidden by them."""
+    monkeypatch.setenv("PGOPTIONS", environment)
+    config = {"OPTIONS": dict(options)}
     changed = module.with_session(config, {"lock_timeout": 1000})
     assert changed["OPTIONS"]["options"] == "-c search_path=own -c lock_timeout=1000"
-    assert config == {"OPTIONS": {"options": "-c search_path=own"}}
+    assert config == {"OPTIONS": options}
 
 
 def test_who_waits_for_a_body_has_no_slot(slots: Slots) -> None:
