@@ -26,10 +26,11 @@ from devices.admin.base.pages import (
     site_page,
     typed_reason,
 )
-from devices.api.base.problems import IN_PARTS, check_parts, is_api
+from devices.api.base.problems import is_api
 from devices.database import confirmation
 from devices.database.conflicts import conflict_text
 from devices.history.context import ReasonTooLong, check_reason
+from devices.values.forms import UNREADABLE, refusal_of
 
 SESSION_WRITE_SECONDS = 60  # a busy session is written once in so many, not at each request
 SECRET = re.compile("secret|password", re.IGNORECASE)  # names of fields that are never sent back
@@ -68,7 +69,8 @@ class RejectMalformed(Middleware):
     """Refuse a URL with a NUL or a number of 1,000 digits: no database holds such a thing.
 
     Filters of lists pass on what they are given, and each would fail on it. Refuse, too, a form
-    whose parts have headers that Python fails on, where its token is about to be looked for.
+    that is cut off, or whose parts have headers that Python fails on, before its token is looked
+    for.
     """
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
@@ -79,9 +81,12 @@ class RejectMalformed(Middleware):
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], *_given: Any
     ) -> HttpResponseBase | None:
-        """Read a form in parts, but for a page that chooses where a file in it is kept."""
-        if request.content_type == IN_PARTS and not getattr(view, "csrf_exempt", False):
-            check_parts(request)
+        """Read a form, but for a page that chooses where a file in it is kept."""
+        if settings.CSRF_COOKIE_NAME in request.COOKIES and not getattr(view, "csrf_exempt", False):
+            try:
+                request.POST  # noqa: B018
+            except UNREADABLE as error:
+                raise refusal_of(error) from error
         return None
 
 

@@ -45,7 +45,7 @@ from devices.database.batches import batched
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
 from devices.values.moments import in_utc
-from devices.values.text import isolated
+from devices.values.text import isolated, labelled
 
 MAX_PAIRS = 10_000  # of devices that one assertion may be about
 MAX_SHOWN = 3  # reasons for one broken assertion
@@ -65,7 +65,7 @@ class Broken:
     why: str
 
     def __str__(self) -> str:
-        return f"{isolated(self.text)}: {self.why}"
+        return labelled(isolated(self.text), self.why)
 
 
 class Registry(notation.Names):
@@ -341,7 +341,7 @@ def moments(texts: Iterable[str], *, now: datetime) -> dict[datetime, list[str]]
 
 def later(broken: Broken, moment: datetime) -> Broken:
     """Return an assertion that does not hold from that moment on, which its reason says."""
-    return Broken(broken.text, f"{from_then_on(moment)}: {broken.why}")
+    return Broken(broken.text, labelled(from_then_on(moment), broken.why))
 
 
 def from_then_on(moment: datetime) -> str:

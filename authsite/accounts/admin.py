@@ -61,7 +61,7 @@ from devices.admin.base.rendering import (
 )
 from devices.models.dependants import links, undeletable
 from devices.values.moments import in_utc
-from devices.values.text import capitalized, isolated
+from devices.values.text import capitalized, isolated, joined
 
 LAST_LOGIN = moment_column("last_login", gettext_lazy("Last login"))
 JOINED = moment_column("date_joined", gettext_lazy("Created"))
@@ -414,7 +414,7 @@ class StaffAdmin(SuperusersMixin, NamedMixin, OwnPagesMixin, SaveChangedFieldsMi
     @admin.display(description=gettext_lazy("Roles"))
     def roles(self, user: User) -> str:
         names = sorted(group.name for group in user.groups.all())
-        return ", ".join([*([_("superuser")] if user.is_superuser else []), *names])
+        return joined([*([_("superuser")] if user.is_superuser else []), *names])
 
     @admin.display(description=gettext_lazy("Second factor"))
     def factor(self, user: User) -> SafeString | str:

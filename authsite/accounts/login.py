@@ -24,13 +24,36 @@ from django_otp import login as otp_login
 from authsite.accounts import second_factor
 from devices.admin.base import reauthentication
 from devices.admin.base.pages import site_page
+from devices.values.text import is_blank
 from rpc.authentication import source_address
 
 SIGNED_IN_AT = "signed_in_at"  # in a session, like what follows: Unix seconds
 ACTIVE_AT = "active_at"
 RENEWED = "renewed"  # whether it has new CSRF tokens since its second factor was given
 PASSWORD_AT = "password_at"  # noqa: S105 (the name of a moment)
+BEGAN_FROM = "began_from"  # an address, or nothing where that is not certain
+BROWSER = "browser"
 IPV6_PREFIX = 64  # what one Internet connection has of IPv6 addresses
+MAX_BROWSER = 60  # characters of a browser that is not known
+# What is in a `User-Agent`, in this order: Edge says that it is Chrome, and Chrome Safari.
+BROWSERS = {
+    "Edg": "Edge",
+    "OPR": "Opera",
+    "Firefox": "Firefox",
+    "FxiOS": "Firefox",
+    "Chrome": "Chrome",
+    "CriOS": "Chrome",
+    "Safari": "Safari",
+}
+SYSTEMS = {
+    "iPhone": "iPhone",
+    "iPad": "iPad",
+    "Android": "Android",
+    "Windows": "Windows",
+    "CrOS": "ChromeOS",
+    "Mac OS X": "macOS",
+    "Linux": "Linux",
+}
 
 
 class StaffHasher(Argon2PasswordHasher):
@@ -61,6 +84,16 @@ def client_address(request: HttpRequest) -> str | None:
             return str(ip_network((parsed, IPV6_PREFIX), strict=False).network_address)
         return str(parsed)
     return None
+
+
+def browser_name(request: HttpRequest) -> str:
+    """Return browser and system in plain words, or the beginning of what an unknown one sends."""
+    sent = "".join(char for char in request.headers.get("User-Agent", "") if not is_blank(char))
+    browser, system = (
+        next((name for mark, name in names.items() if mark in sent), None)
+        for names in (BROWSERS, SYSTEMS)
+    )
+    return f"{browser} ({system})" if browser and system else sent[:MAX_BROWSER]
 
 
 def lockout_response(request: HttpRequest, *_details: object) -> HttpResponse:
@@ -139,7 +172,7 @@ def record_second_factor(request: HttpRequest, factor: Any) -> None:
 
 @receiver(user_logged_in)
 def begin_session(*, request: HttpRequest, user: User, **_signal: object) -> None:
-    """Record when a session began.
+    """Record when a session began, in which browser and from where, for *My sessions*.
 
     Failures go on counting while a second factor is missing, so that the password does not buy
     five more codes.
@@ -147,4 +180,6 @@ def begin_session(*, request: HttpRequest, user: User, **_signal: object) -> Non
     if not second_factor.is_enrolled(user):
         forget_failures(request, user)
     request.session[SIGNED_IN_AT] = request.session[ACTIVE_AT] = time.time()
+    request.session[BROWSER] = browser_name(request)
+    request.session[BEGAN_FROM] = source_address(request.META)
     record_password(request)

@@ -298,6 +298,8 @@ class AccountPages(admin.AdminSite):
                 "began": datetime.fromtimestamp(held[login.SIGNED_IN_AT], UTC),
                 "used": datetime.fromtimestamp(held[login.ACTIVE_AT], UTC),
                 "by": source.label if (source := sessions.source_in(held)) else _("Password"),
+                "browser": held.get(login.BROWSER),
+                "address": held.get(login.BEGAN_FROM),
             }
             for key, held in sessions_of([user])
             if login.SIGNED_IN_AT in held

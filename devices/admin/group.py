@@ -23,7 +23,7 @@ from devices.admin.base.filters import bounded_count_text, counts
 from devices.admin.base.forms import RowsField
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
-from devices.admin.base.pages import DetailPageMixin, is_key, own_page, say_done
+from devices.admin.base.pages import DetailPageMixin, is_key, may_view, own_page, say_done
 from devices.admin.base.widgets import SuggestedRows
 from devices.admin.device_list import OR_BELOW
 from devices.admin.panels import panels_of
@@ -175,7 +175,8 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
 
     @staticmethod
     def _may_change_members(request: HttpRequest) -> bool:
-        return request.user.has_perms(["devices.change_device", "devices.view_device"])
+        needed = ["devices.change_device", "devices.view_device"]
+        return request.user.has_perms(needed) and may_view(request, DeviceGroup)
 
     @own_page("<int:object_id>/members/")
     def members(self, request: HttpRequest, object_id: int) -> HttpResponse:

@@ -45,7 +45,8 @@ from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, Problem, for
 from devices.transfer.importing import MAX_HASHES, Import
 from devices.transfer.rows import Options
 from devices.transfer.tables import read
-from devices.values.text import isolated
+from devices.values.forms import IN_PARTS, check_form
+from devices.values.text import isolated, joined
 
 MAX_SHOWN = 200  # different errors and warnings on a page
 MAX_RANGES = 10  # of rows with the same one
@@ -236,7 +237,7 @@ def ranges(numbers: Sequence[int]) -> str:
         numbers_in_a_row = [number for _place, number in pairs]
         first, last = numbers_in_a_row[0], numbers_in_a_row[-1]
         found.append(f"{first}" if first == last else f"{first}–{last}")
-    return ", ".join(found[:MAX_RANGES]) + (", …" if len(found) > MAX_RANGES else "")
+    return joined(found[:MAX_RANGES]) + (" …" if len(found) > MAX_RANGES else "")
 
 
 KINDS = {
@@ -263,8 +264,9 @@ class ImportExportMixin(OwnPagesMixin):
     @method_decorator(csrf_exempt)
     def import_page(self, request: HttpRequest) -> HttpResponseBase:
         """Check a file and show what would come of it; import it once that is confirmed."""
-        if request.content_type == "multipart/form-data":  # others are read already, without files
+        if request.content_type == IN_PARTS:  # others are read already, without files
             request.upload_handlers = [InMemoryUpload(request)]
+        check_form(request)
         return self._import(request)
 
     def has_import_permission(self, request: HttpRequest) -> bool:

@@ -26,7 +26,7 @@ from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.events.kinds import Kind
 from devices.events.models import Delivery, DeliveryState, Event, Webhook, WebhookState
-from devices.values.text import visible
+from devices.values.text import joined, visible
 
 TONES = {
     WebhookState.ACTIVE: Tone.GOOD,
@@ -85,7 +85,7 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
 
     @admin.display(description=_("Kinds of events"))
     def named_kinds(self, webhook: Webhook) -> str:
-        return ", ".join(str(Kind(kind).label) for kind in webhook.kinds) or gettext("all")
+        return joined(Kind(kind).label for kind in webhook.kinds) or gettext("all")
 
     @admin.display(description=_("Kinds"))
     def tells_of(self, webhook: Webhook) -> str:

@@ -49,8 +49,8 @@ class GroupViewSet(ExportMixin, RowsViewSet):
     serializer_class = GroupSerializer
     filterset_class = GroupFilters
     permissions = {
-        "add_members": ("devices.change_device",),
-        "remove_members": ("devices.change_device",),
+        "add_members": ("devices.change_device", "devices.view_devicegroup"),
+        "remove_members": ("devices.change_device", "devices.view_devicegroup"),
     }
 
     @extend_schema(request=MembersSerializer, responses=ChangedSerializer)

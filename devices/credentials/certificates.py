@@ -25,6 +25,7 @@ from devices.credentials.x509 import NameSource, Presented, Refused
 from devices.models.credentials.authority import CertificateAuthority, CRLPolicy
 from devices.models.credentials.certificate import Certificate, Pin
 from devices.values.moments import in_utc
+from devices.values.text import joined
 from devices.verdicts import Outcome, Verdict
 
 MAX_NAMED = 4  # entities that a caller's certificate is held against where it names several
@@ -173,7 +174,7 @@ class Verification:
                 % {
                     "anchor": anchor.name,
                     "source": str(source.label),
-                    "names": x509.shown(", ".join(names), 200) or gettext("nothing"),
+                    "names": x509.shown(joined(names), 200) or gettext("nothing"),
                 },
             )
 

@@ -18,6 +18,7 @@ from devices.credentials.x509 import (
     parsing,
     shown,
 )
+from devices.values.text import joined
 from devices.verdicts import Outcome
 
 MAX_LIST_BYTES = 16 * 1024 * 1024  # bytes of a revocation list
@@ -136,7 +137,7 @@ def _check_scope(
                 "it names the distribution point %(names)s, so it may be one of several parts; "
                 "where it is whole, enter that address at the trust anchor"
             )
-            % {"names": shown(", ".join(names)) or "—"},
+            % {"names": shown(joined(names)) or "—"},
         )
 
 

@@ -18,7 +18,7 @@ from devices.history.context import Origin
 from devices.history.differences import FieldChange, Names, changes_before, differences
 from devices.history.models import ChangeType, all_histories, visible_to
 from devices.values.moments import parse_moment
-from devices.values.text import count_text
+from devices.values.text import count_text, number_of
 
 PER_PAGE = 50
 LATEST_FIRST = ("-history_date", "-history_id")
@@ -39,7 +39,7 @@ class Counted(NamedTuple):
 
     @property
     def shown(self) -> str:
-        return count_text(self.n, is_cut=self.is_cut)
+        return number_of(count_text(self.n, is_cut=self.is_cut), self.what)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from devices.history.models import (
     visible_to,
 )
 from devices.history.timeline import CHANGES, noun
+from devices.values.text import joined, number_of
 
 MAX_UNDONE = 20_000  # changes of one batch
 
@@ -226,7 +227,7 @@ class Plan:
     def what(self) -> str:
         """What `total` counts, such as “1 device, 5 memberships”."""
         rows = self._rows().items()
-        return ", ".join(f"{n} {noun(history_of(model), n)}" for model, n in rows)
+        return joined(number_of(n, noun(history_of(model), n)) for model, n in rows)
 
     def _rows(self) -> Counter[Any]:
         found: Counter[Any] = Counter()

@@ -13,6 +13,7 @@ from django.db.models import F, Func, Value
 from django.utils.translation import gettext_lazy as _, pgettext_lazy
 
 from devices.history import Recorded, Records
+from devices.values.text import joined
 
 MAX_CHOICES = 100
 
@@ -53,8 +54,8 @@ class AttributeDefinitionManager(models.Manager["AttributeDefinition"]):
         known = {definition.name: definition for definition in self.in_force()}
         if name not in known:
             text = _("No attribute “%(name)s” has a type; those that have one: %(known)s.")
-            listed = ", ".join(sorted(known)) or "—"
-            raise ValidationError(text, params={"name": name, "known": listed})
+            named = joined(sorted(known)) or "—"
+            raise ValidationError(text, params={"name": name, "known": named})
         return known[name]
 
 
@@ -154,7 +155,7 @@ class AttributeDefinition(Recorded):
             AttributeType.DATE: _("a date such as “2027-01-31”"),
             AttributeType.YES_NO: _("true or false"),
         }
-        return str(words[AttributeType(self.type)]) % {"options": ", ".join(self.options)}
+        return str(words[AttributeType(self.type)]) % {"options": joined(self.options)}
 
     def holds(self, value: object) -> bool:
         if self.type == AttributeType.NUMBER:

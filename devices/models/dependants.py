@@ -10,6 +10,7 @@ from django.db.models import CASCADE, Q, QuerySet
 from devices.history import Recorded
 from devices.history.models import permission_to
 from devices.models.credentials.certificate import keep_revoked
+from devices.values.text import labelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Dependants:
         return is_kept(self.model)
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.rows:,}"
+        return labelled(self.name, f"{self.rows:,}")
 
 
 def dependants(rows: QuerySet[Any]) -> list[Dependants]:

@@ -7,13 +7,14 @@ from django.utils.safestring import SafeString, mark_safe
 
 from devices.admin.base import changelist, rendering
 from devices.models.dependants import kept_counts
-from devices.values.text import ISOLATE, isolated
+from devices.values.text import ISOLATE, isolated, joined
 
 register = template.Library()
 register.filter("moment", rendering.moment)
 register.simple_tag(rendering.badge, name="badge")
 register.filter("enabled_badge", rendering.enabled_badge)
 register.filter("isolated", isolated)
+register.filter("joined", joined)
 register.filter("kept_counts", kept_counts)
 register.simple_tag(changelist.narrowed, name="narrowed")
 register.simple_tag(changelist.hits, name="hits")

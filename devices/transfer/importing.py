@@ -26,7 +26,7 @@ from devices.transfer.formats import Record
 from devices.transfer.group_rows import GroupRows
 from devices.transfer.rows import Entry, Findings, Known, Options
 from devices.values.attributes import is_same
-from devices.values.text import skeleton
+from devices.values.text import joined, skeleton
 
 BATCH = 2_000
 NAMING = {"", "identifier", "group"}  # columns of problems that say why a row names nothing
@@ -293,7 +293,7 @@ class Import(Findings):
                     "checked: rows %(rows)s. Nothing was imported; try again."
                 ),
                 code="changed",
-                params={"rows": ", ".join(moved[:10]) + ("…" if len(moved) > 10 else "")},  # noqa: PLR2004
+                params={"rows": joined(moved[:10]) + ("…" if len(moved) > 10 else "")},  # noqa: PLR2004
             )
 
     def _write_batch(self, entries: Sequence[Entry]) -> None:

@@ -33,6 +33,7 @@ from devices.values.json_text import (
     no_constant,
     whole_number,
 )
+from devices.values.text import joined
 
 
 def _lines(content: bytes) -> Iterator[str]:
@@ -208,7 +209,7 @@ def _object(row: int, found: object, layout: Layout) -> Record:
     for name in found.keys() - set(known):
         message = _("There is no column “%(name)s”. Known are: %(known)s.")
         record.problems.append(
-            Problem(row, name, message % {"name": name[:100], "known": ", ".join(known)})
+            Problem(row, name, message % {"name": name[:100], "known": joined(known)})
         )
     return record
 

@@ -6,9 +6,10 @@ may be cut (`count_text`).
 """
 
 import unicodedata
+from collections.abc import Iterable
 
 from django.core.exceptions import ValidationError
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext, gettext_lazy as _
 
 MAX_TEXT_LENGTH = 131_072  # characters of what staff write, and of a cell that is imported
 MAX_QUOTED = 60  # characters of what somebody wrote, in an error message
@@ -34,6 +35,21 @@ SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")  # whose letter
 def capitalized(text: str) -> str:
     """Return a text with its first letter as a capital, and the others as they are."""
     return text[:1].upper() + text[1:]
+
+
+def joined(names: Iterable[object]) -> str:
+    """Return names one after the other, with what the reader's language puts between them."""
+    return gettext(", ").join(map(str, names))
+
+
+def labelled(name: object, value: object) -> str:
+    """Return what something is called and what it is."""
+    return gettext("%(name)s: %(value)s") % {"name": name, "value": value}
+
+
+def number_of(n: object, what: object) -> str:
+    """Return so many of something: Chinese has a word for units between the two."""
+    return gettext("%(n)s %(what)s") % {"n": n, "what": what}
 
 
 def is_blank(char: str) -> bool:

@@ -201,6 +201,16 @@ def test_a_definition_that_cannot_be_is_refused(define: Any, name: str, kind: st
         define(name, kind)
 
 
+@pytest.mark.once(on="sqlite")
+def test_deleting_a_type_says_that_devices_keep_their_values(define: Any) -> None:
+    definition = define("floor", "number")
+    page = "/admin/devices/attributedefinition/"
+    browser = browser_of(staff(role="Operator"))
+    selected = {"action": "delete_selected", "_selected_action": definition.pk}
+    for shown in (browser.get(f"{page}{definition.pk}/delete/"), browser.post(page, selected)):
+        assert "Devices keep what they have" in shown.text
+
+
 def test_imports_hold_to_the_types_with_one_look_at_them(define: Any, tmp_path: Any) -> None:
     define("floor", "number", required=True)
 

@@ -50,6 +50,18 @@ def test_no_list_is_narrowed_by_a_row_that_one_may_not_see(
     assert browser_of(staff(held)).get(address, {lookup: key}).status_code == 400
 
 
+def test_no_group_is_filled_by_whoever_may_not_see_it(make_group: Any, make_device: Any) -> None:
+    group, device = make_group("yard"), make_device("lamp")
+    user = staff("change_device", "view_device")
+    page = f"/admin/devices/devicegroup/{group.pk}/members/"
+    assert browser_of(user).post(page, {"devices": device.pk}).status_code == 403
+    client = APIClient()
+    client.force_authenticate(user)
+    for path in ("members", "members/remove"):
+        sent = client.post(f"/api/v1/groups/{group.pk}/{path}", {"devices": [device.pk]}, "json")
+        assert sent.status_code == 403
+
+
 @pytest.mark.parametrize(
     ("held", "address", "sees"),
     [

@@ -33,8 +33,8 @@ def kim(settings: Any) -> User:
     return User.objects.create_superuser("kim", password=PASSWORD)
 
 
-def sign_in(address: str = LOGIN) -> Client:
-    client = Client()
+def sign_in(address: str = LOGIN, **sent: Any) -> Client:
+    client = Client(**sent)
     answer = client.post(address, {"username": "kim", "password": PASSWORD})
     assert answer.status_code == 302
     return client
@@ -89,12 +89,18 @@ def test_a_key_of_no_session_is_not_stored_under() -> None:
 
 def test_staff_see_and_end_other_sessions_of_their_own() -> None:
     page = "/admin/sessions/"
-    here, elsewhere, third = sign_in(), sign_in(), sign_in()
+    mac = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.1"
+    here = sign_in(REMOTE_ADDR="192.0.2.7", headers={"User-Agent": f"{mac} Safari/605.1.15"})
+    elsewhere = sign_in(headers={"User-Agent": "curl/8\u202e<b>"})
+    third = sign_in(headers={"User-Agent": f"{mac} Chrome/131.0 Safari/537.36 Edg/131.0"})
     stranger = browser_of(User.objects.create_superuser("lee"))
     stranger.get("/admin/")
     shown = here.get(page).content.decode()
     (button, *_others) = re.findall(r'name="session" value="(\w+)"', shown)
     assert (shown.count("Password."), shown.count("This session")) == (3, 1)
+    for browser in ("<strong>Safari (macOS)", "<strong>Edge (macOS)", "<strong>curl/8&lt;b&gt;"):
+        assert browser in shown
+    assert "from 192.0.2.7, last used" in shown
     assert "0 sessions ended" in stranger.post(page, {"session": button}, follow=True).text
     assert "1 session ended" in here.post(page, {"session": button}, follow=True).text
     opened = [one.get("/admin/").status_code for one in (here, elsewhere, third, stranger)]

@@ -27,7 +27,7 @@ from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import CREATED, LAST_USED, NOTHING, REVOKED, Tone, badge, expiry
 from devices.admin.base.widgets import SuggestedRow
 from devices.models import Device, DeviceGroup
-from devices.values.text import isolated
+from devices.values.text import isolated, joined
 
 USUAL_LIFE = timedelta(days=90)
 TEMPLATES = "admin/authsite/apitoken"
@@ -292,7 +292,7 @@ class ApiTokenAdmin(NoDeletingMixin, RevocableMixin, BulkActionsMixin, HistoryMi
 
     @admin.display(description=gettext_lazy("Networks"))
     def shown_networks(self, token: ApiToken) -> str:
-        return ", ".join(token.networks) or _("anywhere")
+        return joined(token.networks) or _("anywhere")
 
     # --- Making one ---------------------------------------------------------------------------
 

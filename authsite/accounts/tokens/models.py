@@ -40,6 +40,7 @@ from devices.history.context import current_user
 from devices.history.models import permission_to
 from devices.models import DeviceGroup, Job
 from devices.models.credentials.revocation import Revocable, RevocableQuerySet
+from devices.values.text import joined
 from rpc.authentication import is_within
 
 CONTEXT = b"authsite api token v1\x00"  # no digest of another kind of secret is one of a token
@@ -248,7 +249,7 @@ class ApiToken(Revocable):
         if unknown := set(self.scopes) - names_of(Permission.objects.all()):
             raise ValidationError(
                 gettext("There is no such permission: %(names)s."),
-                params={"names": ", ".join(sorted(unknown))},
+                params={"names": joined(sorted(unknown))},
             )
         if self._state.adding and self.owner_id is not None:
             check_held(self.owner, self.scopes)

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 from authsite.accounts.tokens.rules import ACTIONS
 from authsite.roles import CREDENTIALS, DEVICES, GRANTED, RTIO, RULES
 from devices.history.models import permission_to
-from devices.values.text import capitalized
+from devices.values.text import capitalized, labelled
 
 ORDER = (*DEVICES, *CREDENTIALS, *RULES, *RTIO)
 APPS = ("devices", "acl", "rpc", "authsite")  # whose rows the API has
@@ -74,7 +74,7 @@ def choices(scopes: Iterable[str], *, with_actions: bool = False) -> Choices:
 def in_words(scope: str) -> str:
     """Return a scope as staff read it: the rows, and what is done to them."""
     known = all_scopes().get(scope)
-    return scope if known is None else f"{rows_of(known[0])}: {known[1]}"
+    return scope if known is None else labelled(rows_of(known[0]), known[1])
 
 
 def held_by(user: Any) -> list[str]:

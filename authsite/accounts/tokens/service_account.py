@@ -12,6 +12,7 @@ from django.dispatch import receiver
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.history import Recorded, Records
+from devices.values.text import joined
 
 TAKEN = gettext_lazy("An account of this name exists.")
 
@@ -168,7 +169,7 @@ def check_held(user: Holder | None, permissions: Iterable[str]) -> None:
                 "%(permissions)s."
             ),
             code="not-held",
-            params={"account": user and user.get_username(), "permissions": ", ".join(missing)},
+            params={"account": user and user.get_username(), "permissions": joined(missing)},
         )
 
 

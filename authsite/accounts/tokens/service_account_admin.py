@@ -24,6 +24,7 @@ from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import NoDeletingMixin
 from devices.admin.base.pages import is_key
 from devices.admin.base.rendering import CREATED, NOTHING, Tone, badge, enabled_badge
+from devices.values.text import joined
 
 
 class ServiceAccountForm(CurrentForm):
@@ -192,7 +193,7 @@ class ServiceAccountAdmin(NoDeletingMixin, RecordedAdmin):
 
     @admin.display(description=gettext_lazy("Roles"))
     def roles(self, account: ServiceAccount) -> str:
-        return ", ".join(group.name for group in account.user.groups.all()) or NOTHING
+        return joined(group.name for group in account.user.groups.all()) or NOTHING
 
     @admin.display(description=gettext_lazy("Live tokens"), ordering="live")
     def live_tokens(self, account: Any) -> int:

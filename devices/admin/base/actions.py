@@ -19,6 +19,7 @@ from devices.admin.base.forms import LineInput
 from devices.admin.base.pages import OwnPagesMixin, say_done, set_digest, url_name
 from devices.history import undoing
 from devices.models.dependants import Dependants
+from devices.values.text import joined
 
 MAX_SHOWN = 20  # devices that a confirmation lists by name
 
@@ -203,7 +204,7 @@ class BulkActionsMixin(OwnPagesMixin):
             more=max(count - MAX_SHOWN, 0),
             others=change.others,
             goes_with=list(map(str, goes_with)),
-            lacking=change.lacking_text % {"names": ", ".join(lacks)} if lacks else "",
+            lacking=change.lacking_text % {"names": joined(lacks)} if lacks else "",
             has_moved=confirmed is not None and confirmed != digest,
             shown=digest,
             instead=instead if count and instead in self.get_actions(request) else "",

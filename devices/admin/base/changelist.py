@@ -20,6 +20,7 @@ from devices.admin.base.filters import MAX_COUNTED, CountedFilter
 from devices.admin.base.lists import column_key
 from devices.admin.base.pages import is_key
 from devices.values.moments import in_utc, parse_moment
+from devices.values.text import joined, labelled, number_of
 
 MAX_LISTED = 10_000  # rows that the pages of a list reach; a search or a filter reaches the rest
 MAX_UNASKED = 200  # rows of a search, of a long list, among which filters count without being asked
@@ -46,7 +47,7 @@ def narrowed(cl: Any) -> dict[str, Any]:
         parameters = [name for name in spec.expected_parameters() if name in cl.filter_params]
         known |= set(parameters)
         if parameters:
-            chosen = ", ".join(str(one["display"]) for one in choices if one["selected"])
+            chosen = joined(one["display"] for one in choices if one["selected"])
             without = cl.get_query_string(remove=parameters)
             chips.append(Chip(str(spec.title), chosen or "…", without))
     for name, values in cl.get_filters_params().items():
@@ -65,13 +66,13 @@ def check_choices(cl: Any) -> None:
         unknown += getattr(spec, "unreadable", ())
         value = spec.value() if isinstance(spec, admin.SimpleListFilter) else None
         if value is not None and value not in {str(one) for one, _label in spec.lookup_choices}:
-            unknown.append(f"{spec.title}: {value}")
+            unknown.append(labelled(spec.title, value))
     for name, values in cl.get_filters_params().items():
-        unknown += (f"{name}: {value}" for value in values if not _is_there(cl, name, value))
+        unknown += (labelled(name, value) for value in values if not _is_there(cl, name, value))
     if unknown:
         raise ValidationError(
             _("Nothing was exported: the list is narrowed by what is not there (%(names)s)."),
-            params={"names": ", ".join(unknown)},
+            params={"names": joined(unknown)},
         )
 
 
@@ -93,8 +94,8 @@ def _linked(cl: Any, name: str, values: list[str]) -> Chip:
     try:
         field = cl.opts.get_field(name.partition("__")[0])
     except FieldDoesNotExist:
-        return Chip(name, ", ".join(values), cl.get_query_string(remove=[name]))
-    value = ", ".join(values)
+        return Chip(name, joined(values), cl.get_query_string(remove=[name]))
+    value = joined(values)
     if field.is_relation and is_key(value):
         row = field.related_model._default_manager.filter(pk=value).first()
         value = value if row is None else str(row)
@@ -109,17 +110,16 @@ def hits(cl: Any) -> str:
     """Return how many rows a list has: exactly, or in words that say that it is not exact."""
     count = cl.result_count
     one, many = getattr(cl, "row_names", (cl.opts.verbose_name, cl.opts.verbose_name_plural))
-    names = {"one": one, "many": many}
     shown = number_format(count, force_grouping=True)
     if getattr(cl.paginator, "is_capped", False):
         about = _estimate(cl)
         if about > count:
             return _("About %(n)s %(many)s") % {
-                **names,
+                "many": many,
                 "n": number_format(about, force_grouping=True),
             }
-        return _("More than %(n)s %(many)s") % {**names, "n": shown}
-    return f"{shown} {names['one'] if count == 1 else names['many']}"
+        return _("More than %(n)s %(many)s") % {"many": many, "n": shown}
+    return number_of(shown, one if count == 1 else many)
 
 
 def _estimate(cl: Any) -> int:

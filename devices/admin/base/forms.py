@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 from devices.admin.base.pages import is_key
 from devices.admin.base.rendering import NOTHING
 from devices.values import attributes
+from devices.values.text import joined
 
 # Of the names of attributes' fields, and of the parameters of a list's address.
 ATTRIBUTE_PREFIX = "attribute-"
@@ -190,7 +191,7 @@ class CurrentForm(forms.ModelForm):
             return str(display())
         value = self._current(name)
         if isinstance(value, models.QuerySet):
-            return ", ".join(map(str, value)) or NOTHING
+            return joined(value) or NOTHING
         return NOTHING if value is None or value == "" else str(value)
 
 

@@ -43,7 +43,7 @@ from devices.models import Device
 from devices.models.dependants import dependants, not_deletable
 from devices.transfer.exporting import export_changes
 from devices.transfer.formats import Format
-from devices.values.text import isolated
+from devices.values.text import isolated, labelled
 
 MAX_IN_PANEL = 5  # changes
 MAX_EXPORTED = 100_000  # rows, while somebody waits
@@ -313,7 +313,7 @@ class ChangesForm(forms.Form):
         """Raise ValidationError where the form asks for what cannot be, or for nobody."""
         if not self.is_valid():
             faults = (
-                f"{self.fields[name].label}: {' '.join(map(str, texts))}"
+                labelled(self.fields[name].label, " ".join(map(str, texts)))
                 for name, texts in self.errors.items()
             )
             raise ValidationError(_("Nothing was exported.") + " " + " ".join(faults))

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from devices.admin.base.forms import ATTRIBUTE_PREFIX
 from devices.admin.base.pages import OwnPagesMixin, is_key, own_page, url_name
 from devices.models import ListColumns, SavedFilter
-from devices.values.text import isolated
+from devices.values.text import isolated, joined
 
 
 def column_key(column: Any) -> str:
@@ -121,7 +121,7 @@ class SavedFiltersMixin(OwnPagesMixin):
                 {
                     "filter": one,
                     "query": urlencode(kept),
-                    "gone": ", ".join(dict.fromkeys(map(_name_of, gone))),
+                    "gone": joined(dict.fromkeys(map(_name_of, gone))),
                     "is_own": one.owner_id == request.user.pk,
                     "is_current": one.query == current,
                 }

@@ -21,6 +21,7 @@ from devices.database.conflicts import Gone, RefusedNow, conflict_text
 from devices.database.turns import hold
 from devices.extension_points import GUARDS, View
 from devices.models.dependants import dependants, kept_counts, links, not_deletable
+from devices.values.text import joined
 
 FILTER_PARTS = ("exact", "isnull", "id__exact", "gte", "lt", "in")  # that Django's filters use
 DATE_PARTS = ("year", "month", "day")
@@ -309,4 +310,4 @@ class SaveChangedFieldsMixin:
             text = _(
                 "While the form lay open, others changed this; their change stands: %(fields)s."
             )
-            messages.info(request, text % {"fields": ", ".join(kept)})
+            messages.info(request, text % {"fields": joined(kept)})

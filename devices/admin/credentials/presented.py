@@ -24,6 +24,7 @@ from devices.credentials.x509 import NameSource, Refused
 from devices.models import Certificate, CertificateAuthority, RevokedSerial
 from devices.models.credentials.authority import ReadList
 from devices.models.credentials.certificate import Pin
+from devices.values.text import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def preview_of_certificate(row: Certificate, now: datetime) -> Preview:
     """Return what a certificate says, who vouches for it, and what to think about."""
     named = CertificateAuthority.objects.filter(subject=row.issuer)
     issuers = [anchor for anchor in named if x509.is_issued_by(row.parsed, anchor.parsed)]
-    anchors = ", ".join(anchor.name for anchor in issuers if anchor.enabled)
+    anchors = joined(anchor.name for anchor in issuers if anchor.enabled)
     subject, *others = _facts(row, now)
     return Preview(
         [

@@ -12,7 +12,6 @@ from http import HTTPStatus
 from math import ceil
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import (
     NON_FIELD_ERRORS,
@@ -46,10 +45,10 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
 from devices.database.conflicts import is_conflict, is_locked
+from devices.values.forms import IN_PARTS, CutOff, check_form
 
 PREFIX = "/api/v1/"
 MEDIA_TYPE = "application/problem+json"
-IN_PARTS = "multipart/form-data"  # a form with files
 RETRY_AFTER = 5  # seconds
 MAX_ERRORS = 100  # that an answer lists
 
@@ -340,6 +339,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
         if isinstance(exception, DisallowedHost):
             text = _("The registry does not answer for this host (ALLOWED_HOSTS).")
         return answer(HTTPStatus.BAD_REQUEST, text, "bad-request")
+    if isinstance(exception, CutOff):
+        return defaults.bad_request(request, exception, "cut_off.html")
     if isinstance(exception, RequestDataTooBig | TooManyFieldsSent):
         page: HttpResponse = defaults.bad_request(request, exception, "413.html")
         page.status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -360,25 +361,10 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
         return nothing_here(request)
     try:
         if request.content_type == IN_PARTS:
-            check_parts(request)
+            check_form(request)
         return defaults.page_not_found(request, exception)
     except (BadRequest, MultiPartParserError, SuspiciousOperation) as error:
         return bad_request(request, error)
-
-
-def check_parts(request: HttpRequest) -> None:
-    """Read a form in parts, where its token is about to be looked for; raises BadRequest.
-
-    Django lets pass what Python fails with on parameters of a part's header (`x*=''; x*0=a`). A
-    sender that breaks off waits for no answer: Django looks for its token in vain.
-    """
-    if request.method == "POST" and settings.CSRF_COOKIE_NAME in request.COOKIES:
-        try:
-            request.POST  # noqa: B018
-        except UnreadablePostError:
-            pass
-        except TypeError as error:
-            raise BadRequest("a part of the form has a header that cannot be read") from error
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:

@@ -1,6 +1,7 @@
 """Texts: what they must not hold, and which look alike."""
 
 import pytest
+from django.utils import translation
 
 from devices.values import text as texts
 
@@ -50,3 +51,12 @@ def test_letters_of_scripts_that_look_alike_are_not_mixed(text: str, mixed: bool
 )
 def test_a_count_that_was_cut_says_so(n: int, is_cut: bool, text: str) -> None:
     assert texts.count_text(n, is_cut=is_cut) == text
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [("en", "x: 2 y, z"), ("zh-hans", "x：2 个y、z")],  # noqa: RUF001
+)
+def test_names_and_numbers_stand_as_the_language_has_it(language: str, text: str) -> None:
+    with translation.override(language):
+        assert texts.labelled("x", texts.joined([texts.number_of(2, "y"), "z"])) == text
