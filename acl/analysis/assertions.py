@@ -69,7 +69,7 @@ class Broken:
 
 
 class Registry(notation.Names):
-    """What assertions name, found together: five statements, however many there are."""
+    """What assertions name, found together: four statements, however many there are."""
 
     def __init__(self, parsed: Iterable["Parsed"]) -> None:
         super().__init__(end for one in parsed for end in one.ends())

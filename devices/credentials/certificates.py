@@ -229,7 +229,8 @@ def verify_certificates(pairs: Sequence[tuple[str, str]], *, now: datetime) -> l
     """Verify pairs of identifier and certificate, with as many statements as one of them costs.
 
     What is presented is a PEM text, the leaf first, its issuers after it in any order; or one
-    DER in base64. Two statements where it is pinned or no list is loaded, else three.
+    DER in base64. Two statements where it is pinned or no list is loaded, else three; one or two
+    more where an anchor is no root.
     """
     read = [_read(text) for _identifier, text in pairs]
     presented = [one for one in read if isinstance(one, Presented)]
