@@ -346,6 +346,7 @@ def _restore_postgresql(file: Path, manifest: Manifest, replace: str | None) -> 
                 if replace != name:
                     raise _not_empty(name)
                 _check_unused(cursor, name)
+                _check_preamble(cursor, file)
                 quoted = ", ".join(map(connection.ops.quote_name, tables))
                 cursor.execute(f"DROP TABLE {quoted} CASCADE")
                 state = "may be empty now"  # a commit that is not answered may have been made
@@ -378,6 +379,20 @@ def _check_unused(cursor: Any, name: str) -> None:
     )
     if others[0][0]:
         raise BackupError(f"{name} is in use: stop the servers first")
+
+
+def _check_preamble(cursor: Any, file: Path) -> None:
+    """Raise BackupError where the server is too old for what this `pg_restore` sets first."""
+    script = _run("pg_restore", f"--use-list={os.devnull}", "--file=-", str(file))
+    settings = [line for line in script.splitlines() if line.startswith("SET ")]
+    try:
+        with transaction.atomic():
+            cursor.execute("\n".join(settings))
+            transaction.set_rollback(True)
+    except DatabaseError as error:
+        raise BackupError(
+            f"pg_restore is too new for this server: use that of its release ({error})"
+        ) from error
 
 
 def _check_archive(archive: Path, tables: dict[str, int]) -> None:

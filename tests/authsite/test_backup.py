@@ -35,6 +35,15 @@ def path_with_programs() -> str:
     return os.pathsep.join([*folders, os.environ["PATH"]])
 
 
+def path_with(program: str, first: str, folder: Path) -> str:
+    """Return PATH with a program of PostgreSQL's that runs a line of shell before."""
+    (own := folder / program).write_text(
+        f'#!/bin/sh\n{first}\nPATH="{path_with_programs()}" exec {program} "$@"\n'
+    )
+    own.chmod(0o755)
+    return os.pathsep.join([str(folder), path_with_programs()])
+
+
 def manage(
     server: Server, *words: object, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
@@ -141,6 +150,10 @@ def test_what_is_not_empty_is_lost_only_by_its_name(
         assert busy.returncode == 1
         assert "stop the servers first" in busy.stderr
         assert b'"code":"NOT_FOUND"' in migrated.ask("POST", "/deviceverifier", QUESTION).body
+    if POSTGRES:  # nor is it lost to a program that sets what this server does not know
+        path = path_with("pg_restore", 'echo "SET unknown_timeout = 0;"', tmp_path)
+        refused = manage(migrated, "restore", file, "--replace", name_of(migrated), PATH=path)
+        assert "pg_restore is too new" in refused.stderr
     # Nor is it lost to a file that lacks what its manifest says.
     lacking = copied(file, tmp_path)
     edit(lacking, rows=said["rows"] | {"devices_lost": 1})
@@ -344,11 +357,7 @@ def test_programs_of_older_releases_are_told_nothing_that_they_do_not_know(
     migrated: Server, tmp_path: Path
 ) -> None:
     """The driver's libpq names `sslcertmode` among its parameters, which came with 16."""
-    (program := tmp_path / "pg_dump").write_text(
-        '#!/bin/sh\ncase "$*" in\n*sslcertmode*) echo invalid connection option >&2; exit 1;;\n'
-        f'esac\nPATH="{path_with_programs()}" exec pg_dump "$@"\n'
-    )
-    program.chmod(0o755)
-    path = os.pathsep.join([str(tmp_path), path_with_programs()])
+    refuses = 'case "$*" in *sslcertmode*) echo invalid connection option >&2; exit 1;; esac'
+    path = path_with("pg_dump", refuses, tmp_path)
     done = manage(migrated, "backup", tmp_path / "file", PATH=path)
     assert done.returncode == 0, done.stderr

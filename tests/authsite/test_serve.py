@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from authsite.management.commands import serve
+from authsite.operations import postgresql
 from tests.support.postgres import free_port
 
 pytestmark = pytest.mark.django_db  # it looks for a pooler before PostgreSQL
@@ -55,6 +57,12 @@ def test_the_server_finds_the_project(executed: list[str]) -> None:
 
     assert executed[:3] == [sys.executable, "-m", "authsite.operations.server"]
     assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(settings.BASE_DIR), "/elsewhere"]
+
+
+def test_it_says_where_a_newer_postgresql_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "SKIPS_IN_INDEXES", 1000)
+    told = ["with 1000 or newer." in complaint for complaint in postgresql.complaints()]
+    assert told == [True] * (connection.vendor == "postgresql")
 
 
 def test_it_starts_with_its_output_closed(

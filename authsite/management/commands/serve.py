@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from authsite.operations import pooler
+from authsite.operations import postgresql
 from devices.management.options import DJANGO_OPTIONS
 
 BACKLOG = 2048  # connections that wait for accept(), a worker; the kernel caps it at somaxconn
@@ -93,7 +93,7 @@ class Command(BaseCommand):
             _check_metrics(host, port)
         if not settings.JWT_SIGNING_KEYS:
             self.stdout.write("JWT_SIGNING_KEYS is not set: /jwtissuer is off (docs/rtio.md).")
-        for complaint in pooler.complaints():
+        for complaint in postgresql.complaints():
             self.stderr.write(complaint)
         _allow_files(FILES, OWN_FILES + threads + threads // 2 + OWN_CONNECTIONS)
         # The server imports the project by name, from wherever it was started.
