@@ -2,8 +2,7 @@
 
 `with origin("import", reason=…)` says where the changes within it come from. A save and a delete
 record themselves; what Django does in bulk does not, and is done through `bulk_create`,
-`bulk_update` and `bulk_delete` instead. `timeline` reads. Migrations name
-`current_origin`.
+`bulk_update` and `bulk_delete` instead. `timeline` reads. Migrations name `current_origin`.
 """
 
 from devices.history.context import Origin, by_itself, current_batch, current_origin, origin

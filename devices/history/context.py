@@ -118,7 +118,7 @@ def current_reason() -> str:
 
 
 def current_request() -> str:
-    """Return the id of the request that makes changes now; empty outside of one."""
+    """Return the id of the request that changes are made in; else empty. Migrations name this."""
     return request_id.get()
 
 
