@@ -111,10 +111,16 @@ class ChangePasswordView(PasswordChangeView):
         return {**super().get_form_kwargs(), "request": self.request}
 
 
+class CodeInput(forms.PasswordInput):
+    """A code as it is typed; one that was refused does not come back."""
+
+    input_type = "text"
+
+
 def code_field(help_text: Any, **attributes: Any) -> forms.CharField:
     """Return the field for a code, which browsers fill in from a message."""
     usual = {"autocomplete": "one-time-code", "spellcheck": "false"}
-    widget = forms.TextInput(attrs={**usual, **attributes})
+    widget = CodeInput(attrs={**usual, **attributes})
     label = gettext_lazy("Code")
     return forms.CharField(label=label, max_length=32, widget=widget, help_text=help_text)
 
@@ -330,7 +336,7 @@ class AccountPages(admin.AdminSite):
                     return HttpResponseRedirect(reverse("admin:factors"))
                 codes = second_factor.issue_recovery_codes(user)
                 return self._factors(request, user, codes=codes)
-            form.add_error("code", _("This is not the code that the app shows now. Try the next."))
+            form.add_error("code", _why_refused(timedelta()))
         pending = second_factor.begin_enrolment(user, request.session)
         return self._page(
             request,
