@@ -292,7 +292,8 @@ def test_who_has_none_is_sent_to_set_one_up_where_it_is_required(client: Client,
     sign_in(client)
     page = client.get("/admin/devices/device/", follow=True)
     assert page.redirect_chain[-1][0].startswith("/admin/second-factor/settings/")
-    assert "Set one up to go on" in page.content.decode()
+    assert "Set one up to go on" in page.text
+    assert 'action="/admin/logout/"' in page.text
     assert client.post("/admin/logout/").status_code == 200
 
 
