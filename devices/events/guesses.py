@@ -10,7 +10,7 @@ from django.apps import apps
 from django.core.cache import cache
 from django.db import transaction
 
-from devices.database.write_behind import WriteBehindWorker
+from devices.database.write_behind import WriteBehindWorker, outages
 from devices.events.kinds import Kind
 from devices.events.models import Event
 from devices.events.recording import with_groups
@@ -37,17 +37,27 @@ class GuessWorker(WriteBehindWorker[str, None]):
         self._start()
 
     def write(self, batch: list[tuple[str, None]]) -> None:
-        """Leave an event for each registered device that has had none for TOLD_EVERY seconds."""
+        """Leave an event for each registered device that has had none for TOLD_EVERY seconds.
+
+        Those that a cache which fails was not asked about wait for the next time.
+        """
         devices = apps.get_model("devices.Device")._default_manager
-        found = with_groups(devices.filter(identifier__in=dict(batch)))
+        left = list(with_groups(devices.filter(identifier__in=dict(batch))).items())
+        told = []
+        with outages.noting("guesses are told once the cache takes what is noted of them"):
+            while left:
+                if cache.add(f"guessed:{_digest(left[-1][1][0])}", True, TOLD_EVERY):
+                    told.append(left[-1])
+                left.pop()
+        for _pk, (identifier, _groups) in left:
+            self.note(identifier)
         with transaction.atomic(), by_itself():
-            for pk, (identifier, groups) in found.items():
-                if cache.add(f"guessed:{_digest(identifier)}", True, TOLD_EVERY):
-                    Event.objects.record(
-                        Kind.CREDENTIAL_GUESSED,
-                        {"device": {"id": pk, "identifier": identifier}},
-                        groups=groups,
-                    )
+            for pk, (identifier, groups) in told:
+                Event.objects.record(
+                    Kind.CREDENTIAL_GUESSED,
+                    {"device": {"id": pk, "identifier": identifier}},
+                    groups=groups,
+                )
 
 
 def _digest(identifier: str) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.db import transaction
 
 from acl.analysis.what_if import DecisionsBefore, consequences_of
@@ -41,6 +42,28 @@ def test_a_device_is_told_of_once_its_guesses_are_used_up(
     authenticate(device.identifier, secret="and more")
     assert told() == [device.identifier], "once in a while"
     assert "more" not in str(Event.objects.latest("pk").data)
+
+
+def test_guesses_that_a_full_cache_does_not_note_are_told_later(
+    make_device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were lost: Valkey and Redis that are full still read, and refuse to write."""
+    names = sorted(make_device().identifier for _ in range(3))
+    for name in names:
+        guesses.worker.note(name)
+    add, asked = cache.add, []
+
+    def fail_at_the_second(*given: Any) -> Any:
+        asked.append(given)
+        if len(asked) > 1:
+            raise OSError("used memory > 'maxmemory'")
+        return add(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "add", fail_at_the_second)
+        assert len(told()) == 1
+    assert len(asked) == 2, "each would wait for it"
+    assert sorted(told()) == names
 
 
 def test_of_strangers_nothing_is_told_and_little_is_kept() -> None:
