@@ -81,7 +81,7 @@ class Command(RegistryCommand):
             if if_empty:
                 return {"seeded": False}
             raise CommandError("the registry is not empty: nothing was loaded", returncode=1)
-        registry = json.loads(REGISTRY.read_text())
+        registry = json.loads(REGISTRY.read_text("utf-8"))
         for entry in registry["devices"]:
             _add_device(**entry)
         for entry in registry["permissions"]:
