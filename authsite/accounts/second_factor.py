@@ -243,8 +243,8 @@ def passkeys(user: User) -> Any:
     return WebAuthnCredential.objects.filter(user=user).order_by("-last_used_at", "-pk")
 
 
-def remove(user: User, factor: str) -> None:
-    """Remove the account's app (`app`), or the passkey of that number.
+def remove(user: User, factor: str) -> bool:
+    """Remove the account's app (`app`), or the passkey of that number; return whether it was there.
 
     Recovery codes are removed with the last of the others.
     """
@@ -254,11 +254,13 @@ def remove(user: User, factor: str) -> None:
             gone = TOTPDevice.objects.filter(user=user)
         elif factor.isascii() and factor.isdigit() and len(factor) <= MAX_DIGITS:
             gone = passkeys(user).filter(pk=int(factor))
-        if gone.delete()[0]:
+        was_there = bool(gone.delete()[0])
+        if was_there:
             said = factor if factor == APP else PASSKEY
             record_about(Kind.ACCOUNT_SECOND_FACTOR_REMOVED, user, factor=said)
         if totp_device(user) is None and not passkeys(user).exists():
             StaticDevice.objects.filter(user=user).delete()
+    return was_there
 
 
 def remove_all(user: User) -> int:

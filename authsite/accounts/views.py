@@ -363,8 +363,10 @@ class AccountPages(admin.AdminSite):
     def remove_factor(self, request: HttpRequest) -> HttpResponse:
         """Remove the app, or a passkey; recovery codes go with the last of them."""
         user = self._enrolling(request)
-        second_factor.remove(user, request.POST.get("factor", ""))
-        messages.success(request, _("Removed."))
+        if second_factor.remove(user, request.POST.get("factor", "")):
+            messages.success(request, _("Removed."))
+        else:
+            messages.warning(request, _("It was removed already."))
         return HttpResponseRedirect(reverse("admin:factors"))
 
     def _factors(
