@@ -265,13 +265,23 @@ class Rest:
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes; fewer only where the body ends, or comes too slowly."""
+        if self._has_more and len(self._read) < size:
+            asyncio.run_coroutine_threadsafe(self._fill(size), self._loop).result()
+        part = bytes(self._read[:size])
+        del self._read[:size]
+        return part
+
+    async def _fill(self, size: int) -> None:
+        """Receive until there are `size` bytes, in the loop: to wake a thread for each part costs.
+
+        A stranger's body may come in parts of one byte.
+        """
         while self._has_more and len(self._read) < size:
             began = monotonic()
-            received = asyncio.run_coroutine_threadsafe(_received(self._receive), self._loop)
             try:
-                message = received.result(self._patience)
+                async with asyncio.timeout(self._patience):
+                    message = await self._receive()
             except TimeoutError:
-                received.cancel()
                 break
             part = message.get("body", b"")
             self._read += part
@@ -280,9 +290,6 @@ class Rest:
             if self._left is not None:
                 self._left -= len(part)
             self._has_more = message.get("more_body", False)
-        part = bytes(self._read[:size])
-        del self._read[:size]
-        return part
 
 
 def announced_in(environ: WSGIEnvironment) -> int | None:
@@ -361,7 +368,3 @@ async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
 
 async def _sent(send: Send, message: Message) -> None:
     await send(message)
-
-
-async def _received(receive: Receive) -> Message:
-    return await receive()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -116,6 +117,7 @@ def test_a_request_is_what_a_wsgi_server_makes_of_it() -> None:
         pytest.param(
             [(b"transfer-encoding", b"chunked")], [b"0123456", b"78"], b"012345678", id="more"
         ),
+        pytest.param([CHUNKED], [b"x"] * 900, b"x" * 900, id="parts of a byte"),
     ],
 )
 def test_a_body_is_whole_however_it_comes(
@@ -125,6 +127,8 @@ def test_a_body_is_whole_however_it_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(asgi, "MAX_READ_AHEAD", 6)
+    hand_over = Mock(wraps=asyncio.run_coroutine_threadsafe)
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", hand_over)
     read: list[bytes] = []
 
     def handle(environ: Any, start_response: Any) -> list[bytes]:
@@ -137,6 +141,9 @@ def test_a_body_is_whole_however_it_comes(
     exchange(handle, connection, scope(*headers))
 
     assert read == [expected]
+    assert (
+        hand_over.call_count <= 2
+    )  # one a read: to wake a thread for each part costs most (CWE-405)
     assert connection.sent[0]["headers"] == [(b"X-Read", b"yes")]
     assert connection.body == b"done"
 
