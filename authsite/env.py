@@ -65,6 +65,8 @@ class Environment(environ.FileAwareEnv):
                     f"{where} is not NAME=value without spaces before the name or around the "
                     "equals sign."
                 )
+            if "\x00" in line:
+                raise ImproperlyConfigured(f"{where} holds a NUL character.")
             if (before := first.setdefault(assigned[1], number)) != number:
                 raise ImproperlyConfigured(
                     f"{where} sets {assigned[1]}, which line {before} sets, too: delete one of "

@@ -96,7 +96,7 @@ def _enabled(value: object) -> bool:
     return truth
 
 
-SEPARATED = re.compile(r"((?:[^|\\]|\\.)*)(?:\||$)", re.DOTALL)
+SEPARATED = re.compile(r"((?:[^|\\]|\\.|\\\Z)*)(?:\||\Z)", re.DOTALL)
 
 
 def group_names(text: str) -> list[str]:

@@ -300,6 +300,10 @@ def test_a_file_that_cannot_be_read_stops_the_start(make_env: MakeEnv, tmp_path:
         Environment(folder)
     with pytest.raises(ImproperlyConfigured, match="binary cannot be read: it is not UTF-8"):
         Environment(binary)
+    binary.write_bytes(b"X_KEY=ok\nX_OWN=hunter2\x00\n")  # CWE-158: a traceback, with the value
+    with pytest.raises(ImproperlyConfigured, match=r"line 2, holds a NUL character\.$"):
+        Environment(binary)
+    binary.write_bytes(b"X_KEY=\xff\n")
     with pytest.raises(ImproperlyConfigured, match=r"X_BINARY_FILE .*/binary: it is not UTF-8"):
         make_env(X_BINARY_FILE=str(binary)).read("X_BINARY", readers.text, None)
     marked.write_bytes(b"\xef\xbb\xbfsecret\r\n")  # as some editors of Windows save it

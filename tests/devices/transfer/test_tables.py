@@ -70,6 +70,15 @@ def test_a_defused_cell_is_no_formula_and_comes_back(text: str) -> None:
     assert not defused(text).startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"))
 
 
+@pytest.mark.parametrize(
+    ("cell", "names"),
+    [("Roof\\", ["Roof\\"]), ("a|b\\\\\\", ["a", "b\\\\"]), ("a\\|", ["a|"]), ("\\", ["\\"])],
+)
+def test_a_backslash_before_nothing_is_part_of_a_name(cell: str, names: list[str]) -> None:
+    """CWE-20: such a cell named no group, and took the device out of all of its own."""
+    assert group_names(cell) == names
+
+
 @given(st.lists((texts | tricky).filter(bool), unique=True, max_size=4))
 @example(["a|b", "\\", " a ", "|", "\\|"])
 def test_names_of_groups_come_back_from_one_cell(names: list[str]) -> None:
