@@ -34,11 +34,8 @@ MACHINE_WAIT = 1.0
 STAFF_WAIT = 5.0
 STAFF_DEADLINE = 120.0  # of one statement
 MAX_READ_AHEAD = 64 * 1024  # bytes of a browser's body
-# Of PostgreSQL: to compile a decision's statement (JIT) takes up to 2 s, to run it 1 ms.
-STAFF_SESSION: Mapping[str, str | int] = {"jit": "off"}
-# What ends a machine's statement, in milliseconds, before its deadline does, and one plan for all.
+# What ends a machine's statement on PostgreSQL, in milliseconds, before its deadline does.
 SESSION: Mapping[str, str | int] = {
-    **STAFF_SESSION,
     "lock_timeout": 1000,
     "statement_timeout": 1250,
     "plan_cache_mode": "force_generic_plan",
@@ -67,16 +64,13 @@ class MachineFastPath:
     def __init__(self, django: WSGIApplication) -> None:
         self.django = django
         self._view_of = machine_views()
-        session, of_staff = ({}, {}) if settings.DATABASE_POOLER else (SESSION, STAFF_SESSION)
+        session = None if settings.DATABASE_POOLER else SESSION
         aliases = [alias for alias in (DEFAULT_DB_ALIAS, ANSWERS) if alias in settings.DATABASES]
         self.machines = Slots(
             settings.THREADS, max_wait=MACHINE_WAIT, session=session, aliases=aliases
         )
         self.staff = Slots(
-            max(1, settings.THREADS // 2),
-            max_wait=STAFF_WAIT,
-            session=of_staff,
-            deadline=STAFF_DEADLINE,
+            max(1, settings.THREADS // 2), max_wait=STAFF_WAIT, deadline=STAFF_DEADLINE
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

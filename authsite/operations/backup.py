@@ -23,7 +23,14 @@ from urllib.parse import quote
 import msgspec
 from django.apps import apps
 from django.conf import settings
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import (
+    DatabaseError,
+    DataError,
+    ProgrammingError,
+    connection,
+    connections,
+    transaction,
+)
 from psycopg.conninfo import make_conninfo
 
 from devices.credentials.hashing import check_of
@@ -384,12 +391,12 @@ def _check_unused(cursor: Any, name: str) -> None:
 def _check_preamble(cursor: Any, file: Path) -> None:
     """Raise BackupError where the server is too old for what this `pg_restore` sets first."""
     script = _run("pg_restore", f"--use-list={os.devnull}", "--file=-", str(file))
-    settings = [line for line in script.splitlines() if line.startswith("SET ")]
+    first = [line for line in script.splitlines() if line.startswith("SET ")]
     try:
         with transaction.atomic():
-            cursor.execute("\n".join(settings))
+            cursor.execute("\n".join(first))
             transaction.set_rollback(True)
-    except DatabaseError as error:
+    except (DataError, ProgrammingError) as error:
         raise BackupError(
             f"pg_restore is too new for this server: use that of its release ({error})"
         ) from error

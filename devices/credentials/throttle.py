@@ -120,12 +120,19 @@ class HashQueue:
         self._thread: threading.Thread | None = None
 
     def ask(
-        self, question: bytes, work: Callable[[], Result] | None, *, face: str, failures: int
+        self,
+        question: bytes,
+        work: Callable[[], Result] | None,
+        *,
+        face: str,
+        failures: int,
+        on_join: Callable[[], None] = lambda: None,
     ) -> Job[Result] | None:
         """Return the finished job of a question; None where its turn did not come in time.
 
-        Without `work` an equal question is joined; raises KeyError where none waits. What `work`
-        raises is raised for everybody who asked.
+        Without `work` an equal question is joined; raises KeyError where none waits. Where one is
+        joined, `on_join` is called before the wait. What `work` raises is raised for everybody who
+        asked.
         """
         began = time.monotonic()
         wait = min(random.uniform(*WAIT), _deadline.get() - began)  # noqa: S311
@@ -140,6 +147,8 @@ class HashQueue:
                 job = self._add(question, work, face, failures)
             self.waiting += 1
         try:
+            if not is_first:
+                on_join()
             failure = job.exception(wait)
         except TimeoutError:
             if is_first:
@@ -290,9 +299,10 @@ class FailureMarks:
 
     def give_back(self) -> None:
         """Do not count the try: it was right, or was not made."""
-        if self._taken is not None:
+        taken, self._taken = self._taken, None
+        if taken is not None:
             with outages.noting("a guess that was right, or not hashed, was counted as a failure"):
-                cache.delete(self._taken)
+                cache.delete(taken)
 
 
 class Guess(FailureMarks):
@@ -329,6 +339,7 @@ class Guess(FailureMarks):
                             work if may_add else None,
                             face=self._face,
                             failures=self._failures,
+                            on_join=self.give_back,  # equal ones elsewhere may need the mark
                         )
                         break
                     continue

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.db.backends.postgresql import base
 
 from devices.database import confirmation, deadlines
@@ -33,11 +34,18 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """A connection that says when a commit was not confirmed by every standby in time."""
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Connect, and listen for the server's word that a commit waited in vain."""
+        """Connect, and listen for the server's word that a commit waited in vain.
+
+        Statements are short: to compile one of them (JIT) would take longer than to run it. Behind
+        a pooler nothing is set for a session.
+        """
         driver = self._driver(conn_params)
         self.opened, self.server = time.monotonic(), deadlines.connected(driver)
         _opened[self.server] = self.opened
         driver.add_notice_handler(confirmation.on_notice)
+        if not settings.DATABASE_POOLER:
+            with deadlines.Deadline(driver):
+                driver.pgconn.exec_(b"SET jit = off")
         return driver
 
     def _driver(self, conn_params: dict[str, Any]) -> Any:

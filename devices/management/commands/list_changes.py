@@ -40,7 +40,7 @@ class Command(RegistryCommand):
         change, batch = entry.change, entry.batch
         what = f"{entry.kind.label} {entry.what} {entry.subject}"
         if batch is not None:
-            what = ", ".join(f"{one.kind.label} {one.shown} {one.what}" for one in batch.counts)
+            what = ", ".join(f"{one.kind.label} {one.shown}" for one in batch.counts)
         return {
             "moment": written(change.history_date),
             "model": entry.model._meta.label_lower,

@@ -422,6 +422,36 @@ def test_equal_questions_share_a_hash_that_none_of_them_has_queued_yet(
         assert [one.result() for one in first + later] == ["right"] * 8
 
 
+def test_equal_questions_leave_the_other_marks_to_other_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Others took all five for as long as a hash takes, and refused a right secret meanwhile."""
+    all_taken, take = threading.Barrier(throttle.FAILURES), throttle.FailureMarks.take
+    begun, answer = threading.Event(), threading.Event()
+
+    def take_together(marks: throttle.FailureMarks) -> bool:
+        assert take(marks)
+        all_taken.wait(5)
+        return True
+
+    def work() -> str | None:
+        begun.set()
+        return "right" if answer.wait(5) else None
+
+    monkeypatch.setattr(throttle.FailureMarks, "take", take_together)
+    equal = [throttle.Guess("device", ["digest"]) for _ in range(throttle.FAILURES)]
+    with ThreadPoolExecutor(throttle.FAILURES) as pool:
+        asked = [pool.submit(one.hashed, "secret", work, lambda: None) for one in equal]
+        assert begun.wait(5)
+        deadline = time.monotonic() + 5
+        while (left := len(cache.get_many(equal[0]._marks))) != 1 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        answer.set()
+        assert [one.result() for one in asked] == ["right"] * throttle.FAILURES
+    assert left == 1
+    assert not cache.get_many(equal[0]._marks)
+
+
 @pytest.mark.parametrize("is_remembered", [True, False])
 def test_an_equal_question_that_is_answered_while_marks_are_looked_at_locks_nobody_out(
     monkeypatch: pytest.MonkeyPatch, is_remembered: bool

@@ -33,6 +33,14 @@ def test_what_is_written_behind_requests_waits_for_no_standby_and_no_disk() -> N
 
 @postgres
 @pytest.mark.django_db
+def test_no_connection_has_statements_compiled() -> None:
+    """Each decision about devices in fifty groups took longer than the 1.5 s that it may."""
+    with connection.cursor() as cursor:
+        assert cursor.execute("SHOW jit").fetchone() == ("off",)
+
+
+@postgres
+@pytest.mark.django_db
 @pytest.mark.parametrize("table", ["the journal", "times of use"])
 def test_a_statement_that_is_written_behind_requests_waits_for_nothing(table: str) -> None:
     """Shown by the rest of the transaction around it, which it is without one."""

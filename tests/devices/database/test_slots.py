@@ -116,18 +116,6 @@ def test_a_statement_in_a_slot_has_its_deadline(slots: Slots) -> None:
     slots._free.get()[0].close()
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.skipif("connections['default'].vendor == 'sqlite'", reason="it has no server")
-@pytest.mark.parametrize("of", ["machines", "staff"])
-def test_no_session_compiles_statements(slots: Slots, of: str) -> None:
-    """It took up to 2 s for each decision about devices in fifty groups each."""
-    slots = getattr(MachineFastPath(lambda *_: []), of)
-    with slots:
-        cursor = connections[DEFAULT_DB_ALIAS].cursor()
-        assert cursor.execute("SHOW jit").fetchone() == ("off",)
-        connections[DEFAULT_DB_ALIAS].close()
-
-
 @pytest.mark.parametrize(
     ("options", "environment"),
     [({"options": "-c search_path=own"}, "-c search_path=other"), ({}, "-c search_path=own")],
