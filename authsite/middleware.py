@@ -194,7 +194,8 @@ class SayUnconfirmed(Middleware):
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer; the message is on this page, or on the one that it leads to."""
         response = self.get_response(request)
-        if connection.vendor == "postgresql" and confirmation.take_unconfirmed():
+        has_standbys = connection.vendor == "postgresql"
+        if has_standbys and confirmation.take_unconfirmed():
             messages.warning(
                 request,
                 _(

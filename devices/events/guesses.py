@@ -39,29 +39,35 @@ class GuessWorker(WriteBehindWorker[str, None]):
     def write(self, batch: list[tuple[str, None]]) -> None:
         """Leave an event for each registered device that has had none for TOLD_EVERY seconds.
 
-        Those that a cache which fails was not asked about wait for the next time.
+        Those that a cache which fails was not asked about wait for the next time, as all do where
+        the database takes no event.
         """
         devices = apps.get_model("devices.Device")._default_manager
         left = list(with_groups(devices.filter(identifier__in=dict(batch))).items())
         told = []
         with outages.noting("guesses are told once the cache takes what is noted of them"):
             while left:
-                if cache.add(f"guessed:{_digest(left[-1][1][0])}", True, TOLD_EVERY):
+                if cache.add(_mark(left[-1][1][0]), True, TOLD_EVERY):
                     told.append(left[-1])
                 left.pop()
         for _pk, (identifier, _groups) in left:
             self.note(identifier)
-        with transaction.atomic(), by_itself():
-            for pk, (identifier, groups) in told:
-                Event.objects.record(
-                    Kind.CREDENTIAL_GUESSED,
-                    {"device": {"id": pk, "identifier": identifier}},
-                    groups=groups,
-                )
+        try:
+            with transaction.atomic(), by_itself():
+                for pk, (identifier, groups) in told:
+                    Event.objects.record(
+                        Kind.CREDENTIAL_GUESSED,
+                        {"device": {"id": pk, "identifier": identifier}},
+                        groups=groups,
+                    )
+        except BaseException:
+            with outages.noting("guesses are told once their marks have ended"):
+                cache.delete_many([_mark(identifier) for _pk, (identifier, _groups) in told])
+            raise
 
 
-def _digest(identifier: str) -> str:
-    return hashlib.sha256(identifier.encode(errors="surrogatepass")).hexdigest()
+def _mark(identifier: str) -> str:
+    return f"guessed:{hashlib.sha256(identifier.encode(errors='surrogatepass')).hexdigest()}"
 
 
 worker = GuessWorker()

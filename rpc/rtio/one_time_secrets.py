@@ -8,6 +8,7 @@ import hmac
 import secrets
 from dataclasses import dataclass
 
+from django.db import transaction
 from django.utils import timezone
 
 from devices.credentials import hashing
@@ -69,6 +70,8 @@ def use(identifier: str, secret: str, caller: str | None) -> Use | None:
     unused = SessionEnding.objects.filter(
         pk=row.pk, secret_digest=row.secret_digest, secret_used_at=None
     )
-    if not unused.update(secret_used_at=timezone.now()):
+    with transaction.atomic():  # SQLite's writers take turns by transactions
+        is_first = unused.update(secret_used_at=timezone.now())
+    if not is_first:
         return Use(accepted=False, problem="used")
     return Use(accepted=True)

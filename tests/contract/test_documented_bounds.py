@@ -142,7 +142,7 @@ def test_a_page_has_the_bound_of_the_code(page: str, said: str) -> None:
     assert said.casefold() in " ".join(text.split()).casefold()
 
 
-def test_a_form_cannot_be_sent_twice_while_the_server_may_still_save_it() -> None:
+def test_a_form_cannot_be_sent_twice_while_a_statement_of_the_first_may_wait() -> None:
     """It could after 30 s, while a statement that waited for a lock was saved later."""
     assert SENT_FOR > wsgi.STAFF_WAIT + wsgi.STAFF_DEADLINE
 

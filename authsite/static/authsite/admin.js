@@ -260,8 +260,9 @@ function goToError() {
 // A second press on a button, while the first is being answered, would add a second row.
 // The answer takes the page away. Where none comes since loading was stopped, which a page is not
 // told of but by Esc, the form can be sent again after this time: a page must not stay dead. The
-// server waits for a slot and for a statement meanwhile (docs/waiting.md), and may still save it.
+// server waits for a slot and for one statement meanwhile (docs/waiting.md), and may still save it.
 const SENT_FOR = 130000; // milliseconds
+let sentFor;
 function sendOnce(event) {
     const form = event.target;
     if (event.defaultPrevented || !form.matches("[method=post]")) {
@@ -272,10 +273,11 @@ function sendOnce(event) {
         return;
     }
     form.setAttribute("aria-busy", "true");
-    setTimeout(sendAgain, SENT_FOR);
+    sentFor = setTimeout(sendAgain, SENT_FOR);
 }
 
 function sendAgain() {
+    clearTimeout(sentFor);
     for (const form of document.querySelectorAll("form[aria-busy]")) {
         form.removeAttribute("aria-busy");
     }

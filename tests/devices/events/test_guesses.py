@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from acl.analysis.what_if import DecisionsBefore, consequences_of
 from acl.models import Assertion
@@ -64,6 +64,22 @@ def test_guesses_that_a_full_cache_does_not_note_are_told_later(
         assert len(told()) == 1
     assert len(asked) == 2, "each would wait for it"
     assert sorted(told()) == names
+
+
+def test_guesses_that_a_locked_database_does_not_take_are_told_later(
+    make_device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = make_device().identifier
+
+    def is_locked(*_given: Any, **_named: Any) -> None:
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Event.objects, "record", is_locked)
+        with pytest.raises(OperationalError):
+            guesses.worker.write([(name, None)])
+    guesses.worker.note(name)
+    assert told() == [name]
 
 
 def test_of_strangers_nothing_is_told_and_little_is_kept() -> None:
