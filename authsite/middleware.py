@@ -30,7 +30,7 @@ from devices.api.base.problems import is_api
 from devices.database import confirmation
 from devices.database.conflicts import conflict_text
 from devices.history.context import ReasonTooLong, check_reason
-from devices.values.forms import UNREADABLE, refusal_of
+from devices.values.forms import check_form
 
 SESSION_WRITE_SECONDS = 60  # a busy session is written once in so many, not at each request
 SECRET = re.compile("secret|password", re.IGNORECASE)  # names of fields that are never sent back
@@ -82,11 +82,8 @@ class RejectMalformed(Middleware):
         self, request: HttpRequest, view: Callable[..., Any], *_given: Any
     ) -> HttpResponseBase | None:
         """Read a form, but for a page that chooses where a file in it is kept."""
-        if settings.CSRF_COOKIE_NAME in request.COOKIES and not getattr(view, "csrf_exempt", False):
-            try:
-                request.POST  # noqa: B018
-            except UNREADABLE as error:
-                raise refusal_of(error) from error
+        if not getattr(view, "csrf_exempt", False):
+            check_form(request)
         return None
 
 

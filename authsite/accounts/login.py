@@ -2,7 +2,7 @@
 
 import math
 import time
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from axes.models import AccessAttempt
@@ -74,16 +74,29 @@ def client_address(request: HttpRequest) -> str | None:
     It is the peer's where the forwarding headers leave it uncertain.
     """
     for address in (source_address(request.META), request.META.get("REMOTE_ADDR")):
-        try:
-            parsed = ip_address(address or "")
-        except ValueError:
-            continue
-        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
+        parsed = _parsed(address)
         if isinstance(parsed, IPv6Address):
             return str(ip_network((parsed, IPV6_PREFIX), strict=False).network_address)
-        return str(parsed)
+        if parsed is not None:
+            return str(parsed)
     return None
+
+
+def _parsed(address: str | None) -> IPv4Address | IPv6Address | None:
+    """Return an address, as one of IPv4 where IPv6 holds one; None for any other text."""
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return None
+    if isinstance(parsed, IPv6Address):
+        return parsed.ipv4_mapped or IPv6Address(int(parsed))  # without a zone: that is any text
+    return parsed
+
+
+def whole_address(request: HttpRequest) -> str | None:
+    """Return the address that a request really comes from, or None where that is not certain."""
+    parsed = _parsed(source_address(request.META))
+    return parsed and str(parsed)
 
 
 def browser_name(request: HttpRequest) -> str:
@@ -181,5 +194,5 @@ def begin_session(*, request: HttpRequest, user: User, **_signal: object) -> Non
         forget_failures(request, user)
     request.session[SIGNED_IN_AT] = request.session[ACTIVE_AT] = time.time()
     request.session[BROWSER] = browser_name(request)
-    request.session[BEGAN_FROM] = source_address(request.META)
+    request.session[BEGAN_FROM] = whole_address(request)
     record_password(request)

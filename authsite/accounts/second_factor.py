@@ -158,7 +158,12 @@ def _device_for(user: User, code: str) -> tuple[Any, str]:
 def wait_after(user: User, code: str) -> timedelta:
     """Return how long codes of this kind are refused, right or wrong, after wrong ones."""
     device, _typed = _device_for(user, code)
-    _allowed, why = (True, None) if device is None else device.verify_is_allowed()
+    return wait_of(device) if device is not None else timedelta()
+
+
+def wait_of(device: Any) -> timedelta:
+    """Return how long codes for an app, or recovery codes, are refused after wrong ones."""
+    _allowed, why = device.verify_is_allowed()
     until = (why or {}).get("locked_until")
     return max(timedelta(), until - timezone.now()) if until else timedelta()
 

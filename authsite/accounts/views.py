@@ -336,7 +336,8 @@ class AccountPages(admin.AdminSite):
                     return HttpResponseRedirect(reverse("admin:factors"))
                 codes = second_factor.issue_recovery_codes(user)
                 return self._factors(request, user, codes=codes)
-            form.add_error("code", _why_refused(timedelta()))
+            wait = second_factor.wait_of(second_factor.begin_enrolment(user, request.session))
+            form.add_error("code", _why_refused(wait))
         pending = second_factor.begin_enrolment(user, request.session)
         return self._page(
             request,
@@ -366,7 +367,7 @@ class AccountPages(admin.AdminSite):
         if second_factor.remove(user, request.POST.get("factor", "")):
             messages.success(request, _("Removed."))
         else:
-            messages.warning(request, _("It was removed already."))
+            messages.warning(request, _("There is no such factor any more."))
         return HttpResponseRedirect(reverse("admin:factors"))
 
     def _factors(

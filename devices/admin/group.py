@@ -180,9 +180,9 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
 
     @own_page("<int:object_id>/members/")
     def members(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        group = get_object_or_404(DeviceGroup, pk=object_id)
         if not self._may_change_members(request):
             raise PermissionDenied
+        group = get_object_or_404(DeviceGroup, pk=object_id)
         if request.method == "POST":
             return self.guarded(request, self._change_members, group)
         return redirect("admin:devices_devicegroup_change", group.pk)

@@ -237,7 +237,7 @@ def ranges(numbers: Sequence[int]) -> str:
         numbers_in_a_row = [number for _place, number in pairs]
         first, last = numbers_in_a_row[0], numbers_in_a_row[-1]
         found.append(f"{first}" if first == last else f"{first}–{last}")
-    return joined(found[:MAX_RANGES]) + (" …" if len(found) > MAX_RANGES else "")
+    return joined(found, MAX_RANGES)
 
 
 KINDS = {

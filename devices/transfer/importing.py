@@ -293,7 +293,7 @@ class Import(Findings):
                     "checked: rows %(rows)s. Nothing was imported; try again."
                 ),
                 code="changed",
-                params={"rows": joined(moved[:10]) + ("…" if len(moved) > 10 else "")},  # noqa: PLR2004
+                params={"rows": joined(moved, 10)},
             )
 
     def _write_batch(self, entries: Sequence[Entry]) -> None:

@@ -37,9 +37,11 @@ def capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def joined(names: Iterable[object]) -> str:
-    """Return names one after the other, with what the reader's language puts between them."""
-    return gettext(", ").join(map(str, names))
+def joined(names: Iterable[object], most: int | None = None) -> str:
+    """Return names with what the reader's language puts between them, and “…” beyond `most`."""
+    texts = [str(name) for name in names]
+    cut = texts if most is None or len(texts) <= most else [*texts[:most], "…"]
+    return gettext(", ").join(cut)
 
 
 def labelled(name: object, value: object) -> str:

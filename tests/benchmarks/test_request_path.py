@@ -11,7 +11,7 @@ from tests.support.servers import migrated
 pytestmark = pytest.mark.once(on="sqlite")
 
 # Files and changes of file on SQLite, where the event loop runs statements itself, and statements.
-BOUNDS = {"verify": (12, 24, 0), "rotate": (28, 62, 15)}
+BOUNDS = {"verify": (12, 24, 0), "rotate": (29, 64, 15)}
 
 
 @pytest.mark.parametrize("request_", BOUNDS)

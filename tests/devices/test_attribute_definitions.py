@@ -208,7 +208,7 @@ def test_deleting_a_type_says_that_devices_keep_their_values(define: Any) -> Non
     browser = browser_of(staff(role="Operator"))
     selected = {"action": "delete_selected", "_selected_action": definition.pk}
     for shown in (browser.get(f"{page}{definition.pk}/delete/"), browser.post(page, selected)):
-        assert "Devices keep what they have" in shown.text
+        assert "devices keep their values" in shown.text
 
 
 def test_imports_hold_to_the_types_with_one_look_at_them(define: Any, tmp_path: Any) -> None:

@@ -55,6 +55,8 @@ def test_no_group_is_filled_by_whoever_may_not_see_it(make_group: Any, make_devi
     user = staff("change_device", "view_device")
     page = f"/admin/devices/devicegroup/{group.pk}/members/"
     assert browser_of(user).post(page, {"devices": device.pk}).status_code == 403
+    unknown = page.replace(f"/{group.pk}/", "/999999/")  # nor does anybody learn which there are
+    assert browser_of(user).get(unknown).status_code == 403
     client = APIClient()
     client.force_authenticate(user)
     for path in ("members", "members/remove"):

@@ -90,7 +90,7 @@ def test_a_key_of_no_session_is_not_stored_under() -> None:
 def test_staff_see_and_end_other_sessions_of_their_own() -> None:
     page = "/admin/sessions/"
     mac = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.1"
-    here = sign_in(REMOTE_ADDR="192.0.2.7", headers={"User-Agent": f"{mac} Safari/605.1.15"})
+    here = sign_in(REMOTE_ADDR="::ffff:192.0.2.7", headers={"User-Agent": f"{mac} Safari/605.1.15"})
     elsewhere = sign_in(headers={"User-Agent": "curl/8\u202e<b>"})
     third = sign_in(headers={"User-Agent": f"{mac} Chrome/131.0 Safari/537.36 Edg/131.0"})
     stranger = browser_of(User.objects.create_superuser("lee"))

@@ -16,7 +16,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 
-from authsite.accounts.login import client_address
+from authsite.accounts.login import client_address, whole_address
 from authsite.accounts.tokens import last_used
 from authsite.accounts.tokens.models import ApiToken, TokenOutcome
 from devices.database.outages import OutageLog
@@ -57,7 +57,7 @@ class TokenAuthentication(BaseAuthentication):
             raise AuthenticationFailed(_("This token is not valid here and now."), "invalid_token")
         remember(fingerprint)
         last_used.worker.record(
-            token, text, now, address or request.META.get("REMOTE_ADDR") or None
+            token, text, now, whole_address(request) or request.META.get("REMOTE_ADDR") or None
         )
         view = (request.parser_context or {}).get("view")
         token.operation = getattr(view, "action", None) or str(request.method).lower()

@@ -85,16 +85,20 @@ class SuperusersMixin(admin.ModelAdmin):
         return is_reached and super().has_delete_permission(request, obj)
 
 
-class ReadOnlyMixin(admin.ModelAdmin):
+class NoAddPageMixin(admin.ModelAdmin):
+    """Leaves it to another page, or to the registry itself, to add rows."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+
+class ReadOnlyMixin(NoAddPageMixin):
     """Shows rows that the registry makes, and forgets by age; nobody changes them by hand."""
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         """Lead to no history: most of these rows have none."""
         context.setdefault("history_is_hidden", True)
         return super().render_change_form(request, context, *args, **kw)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

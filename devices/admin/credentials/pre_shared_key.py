@@ -13,7 +13,7 @@ from devices.admin.base.filters import CredentialStateFilter
 from devices.admin.base.forms import FIELDS
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.lists import ChosenColumnsMixin
-from devices.admin.base.mixins import ReadOnlyMixin
+from devices.admin.base.mixins import NoAddPageMixin
 from devices.admin.base.rendering import CREATED, LAST_USED, NOTHING, REVOKED
 from devices.admin.credentials.credential import CredentialMixin
 from devices.admin.credentials.expiry import EndsFilter
@@ -60,7 +60,7 @@ class RevokeKeys(Revoke):
 
 
 @admin.register(PreSharedKey)
-class PreSharedKeyAdmin(ChosenColumnsMixin, CredentialMixin, RecordedAdmin):
+class PreSharedKeyAdmin(NoAddPageMixin, ChosenColumnsMixin, CredentialMixin, RecordedAdmin):
     formfield_overrides = FIELDS
     list_display = ["device", "label", "unusual_state", "shown_hint", "ends", LAST_USED, CREATED]
     more_columns = ("scheme", "pepper", "revoked_by")
@@ -98,6 +98,3 @@ class PreSharedKeyAdmin(ChosenColumnsMixin, CredentialMixin, RecordedAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Let nobody search for a digest by its beginnings."""
         return not lookup.startswith("digest") and super().lookup_allowed(lookup, value, request)
-
-    # Keys are issued from their device's page, where the secret is shown once.
-    has_add_permission = ReadOnlyMixin.has_add_permission

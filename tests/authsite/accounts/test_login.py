@@ -154,31 +154,32 @@ def test_nothing_that_was_typed_is_kept_but_the_name(client: Client, kim: User) 
     assert row.username == "kim"
 
 
-PROXY = ("10.0.0.1", "10.0.0.0/8")
+PROXY, FORWARDED = "10.0.0.0/8", "HTTP_X_FORWARDED_FOR"
 
 
 @pytest.mark.parametrize(
-    ("meta", "proxies", "address"),
+    ("meta", "proxies", "counted", "whole"),
     [
-        ({"REMOTE_ADDR": "192.0.2.1"}, "", "192.0.2.1"),
-        ({"REMOTE_ADDR": "::ffff:192.0.2.1"}, "", "192.0.2.1"),
-        ({"REMOTE_ADDR": "2001:db8:1:2:3::4"}, "", "2001:db8:1:2::"),
-        ({"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "192.0.2.9"}, PROXY[1], "192.0.2.9"),
-        ({"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "junk"}, PROXY[1], "10.0.0.1"),
-        ({"REMOTE_ADDR": "192.0.2.1", "HTTP_X_FORWARDED_FOR": "192.0.2.9"}, "", "192.0.2.1"),
-        ({"REMOTE_ADDR": ""}, "", None),
+        ({"REMOTE_ADDR": "192.0.2.1"}, "", "192.0.2.1", "192.0.2.1"),
+        ({"REMOTE_ADDR": "::ffff:192.0.2.1"}, "", "192.0.2.1", "192.0.2.1"),
+        ({"REMOTE_ADDR": "2001:db8:1:2:3::4"}, "", "2001:db8:1:2::", "2001:db8:1:2:3::4"),
+        ({"REMOTE_ADDR": "10.0.0.1", FORWARDED: "192.0.2.9"}, PROXY, "192.0.2.9", "192.0.2.9"),
+        ({"REMOTE_ADDR": "10.0.0.1", FORWARDED: "unknown"}, PROXY, "10.0.0.1", None),
+        ({"REMOTE_ADDR": "10.0.0.1", FORWARDED: "fe80::1%\u202ex"}, PROXY, "fe80::", "fe80::1"),
+        ({"REMOTE_ADDR": "192.0.2.1", FORWARDED: "192.0.2.9"}, "", "192.0.2.1", None),
+        ({"REMOTE_ADDR": ""}, "", None, None),
     ],
-    ids=["plain", "mapped", "ipv6", "proxy", "junk", "forged", "socket"],
+    ids=["plain", "mapped", "ipv6", "proxy", "junk", "zone", "forged", "socket"],
 )
-def test_the_address_that_failures_are_counted_for(
-    meta: dict[str, str], proxies: str, address: str | None, settings: Any
+def test_the_address_that_failures_are_counted_for_and_the_one_that_is_shown(
+    meta: dict[str, str], proxies: str, counted: str | None, whole: str | None, settings: Any
 ) -> None:
     from ipaddress import ip_network
 
     settings.TRUSTED_PROXIES = tuple(ip_network(word) for word in proxies.split())
     request = HttpRequest()
     request.META = meta
-    assert login.client_address(request) == address
+    assert (login.client_address(request), login.whole_address(request)) == (counted, whole)
 
 
 def test_the_machine_endpoints_never_ask_for_a_lock_out(
@@ -308,6 +309,11 @@ def test_setting_up_an_app(client: Client, kim: User) -> None:
     wrong = client.post("/admin/second-factor/app/", {"code": "000000x"}).text
     assert "This code is wrong" in wrong
     assert "000000x" not in wrong  # the field is empty
+    wrongly = {"throttling_failure_count": 20, "throttling_failure_timestamp": timezone.now()}
+    TOTPDevice.objects.update(**wrongly)
+    waits = client.post("/admin/second-factor/app/", {"code": code_of(device)}).text
+    assert "in 8739 minutes" in waits
+    second_factor.end_waits(kim)
     shown = client.post("/admin/second-factor/app/", {"code": code_of(device)}).content.decode()
     codes = re.findall(r"<code>([a-z2-9]{5}-[a-z2-9]{5})</code>", shown)
     assert len(set(codes)) == second_factor.RECOVERY_CODES
@@ -490,7 +496,7 @@ def test_a_factor_that_nobody_has_removes_none(client: Client, kim: User, factor
     sign_in(client)
     client.post("/admin/second-factor/", {"code": code_of(device)})
     said = client.post("/admin/second-factor/remove/", {"factor": factor}, follow=True)
-    assert "It was removed already." in said.text
+    assert "There is no such factor any more." in said.text
     assert second_factor.has_codes(kim)
 
 

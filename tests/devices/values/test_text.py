@@ -55,8 +55,8 @@ def test_a_count_that_was_cut_says_so(n: int, is_cut: bool, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("language", "text"),
-    [("en", "x: 2 y, z"), ("zh-hans", "x：2 个y、z")],  # noqa: RUF001
+    [("en", "x: 2 y, z, …"), ("zh-hans", "x：2 个y、z、…")],  # noqa: RUF001
 )
 def test_names_and_numbers_stand_as_the_language_has_it(language: str, text: str) -> None:
     with translation.override(language):
-        assert texts.labelled("x", texts.joined([texts.number_of(2, "y"), "z"])) == text
+        assert texts.labelled("x", texts.joined([texts.number_of(2, "y"), *"zzz"], 2)) == text
