@@ -96,7 +96,7 @@ def _parsed(address: str | None) -> IPv4Address | IPv6Address | None:
 def whole_address(request: HttpRequest) -> str | None:
     """Return the address that a request really comes from, or None where that is not certain."""
     parsed = _parsed(source_address(request.META))
-    return parsed and str(parsed)
+    return None if parsed is None else str(parsed)
 
 
 def browser_name(request: HttpRequest) -> str:
