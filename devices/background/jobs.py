@@ -118,12 +118,13 @@ class ProgressWriter:
         if held.filter(cancel_requested=True).exists() or not held.exists():
             self._is_cancelled.set()
             return
-        held.update(
-            stage=self._step.stage,
-            done=self._step.done,
-            total=self._step.total,
-            lease_until=timezone.now() + LEASE,
-        )
+        with transaction.atomic():  # on SQLite, only one that begins has an equal chance to be next
+            held.update(
+                stage=self._step.stage,
+                done=self._step.done,
+                total=self._step.total,
+                lease_until=timezone.now() + LEASE,
+            )
 
 
 def do(job: Job) -> None:

@@ -74,7 +74,9 @@ class Claim:
             if row.created > now - LEASE:
                 raise _in_progress()
         stands = {"pk": row.pk, "holder": row.holder} if row is not None else {"pk": None}
-        if not IdempotentAnswer.objects.filter(**stands).update(**fields, answer=None):
+        with transaction.atomic():  # on SQLite, only one that begins has an equal chance to be next
+            is_taken = IdempotentAnswer.objects.filter(**stands).update(**fields, answer=None)
+        if not is_taken:
             raise _in_progress()
         return None
 
@@ -99,7 +101,7 @@ class Claim:
 
         A commit that was not confirmed may have been made: then there is an answer, which stays.
         """
-        with suppress(DatabaseError):
+        with suppress(DatabaseError), transaction.atomic():
             rows = IdempotentAnswer.objects.filter(name=self._name, holder=self._holder)
             rows.filter(answer=None).delete()
 
