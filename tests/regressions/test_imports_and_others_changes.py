@@ -73,7 +73,7 @@ def test_of_many_changed_rows_the_first_are_named(make_device: Factory) -> None:
     names = [make_device().identifier for _ in range(11)]
     run = prepared("identifier,name\n" + "".join(f"{name},mine\n" for name in names))
     Device.objects.update(name="theirs")
-    with pytest.raises(ValidationError, match=r"rows 2, .*, 11…\."):
+    with pytest.raises(ValidationError, match=r"rows 2, .*, 11, …\."):
         run.write()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
-from django.template.loader import render_to_string
+from django.template.loader import get_template, render_to_string
 from django.test import Client
 from django.urls import reverse
 
@@ -81,6 +81,14 @@ def test_a_page_is_read_before_its_scripts_are_there(admin_client: Client, path:
     waited_for = [one for one in scripts if not re.search(r"\b(async|defer)\b", one)]
     assert len(scripts) > 2
     assert ["theme.js" in one for one in waited_for] == [True]  # a page in the dark never flashes
+
+
+@pytest.mark.parametrize("use", ["auth", "register"])
+def test_the_texts_of_a_passkey_s_script_come_before_it(use: str) -> None:
+    """Where they came late, the button did nothing: the library's page does not wait for them."""
+    page = get_template(f"django_otp_webauthn/{use}_scripts.html").render({"configuration": {}})
+    assert re.findall(r"<script (defer|type=\"module\") src=", page) == ["defer", 'type="module"']
+    assert "async" not in page
 
 
 @pytest.mark.django_db
