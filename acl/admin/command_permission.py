@@ -128,7 +128,7 @@ class CommandPermissionAdmin(
     save_as = True
     changes = (SwitchOn(), SwitchOff())
     actions = [change.action() for change in changes]
-    fieldsets = [
+    add_fieldsets = [
         (None, {"fields": ["effect"]}),
         (gettext_lazy("From whom"), {"fields": ["source_kind", "source_device", "source_group"]}),
         (
@@ -147,18 +147,15 @@ class CommandPermissionAdmin(
             },
         ),
     ]
-    saved_fieldsets = [
+    fieldsets = [
         (gettext_lazy("What it says"), {"fields": ["says", "state"]}),
-        *fieldsets,
+        *add_fieldsets,
         (gettext_lazy("Evidence"), {"fields": list(readonly_fields[2:])}),
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CommandPermission]:
         """Annotate each rule with the place of its state in the order of states."""
         return super().get_queryset(request).alias(state_order=state_order(timezone.now()))
-
-    def get_fieldsets(self, request: HttpRequest, obj: CommandPermission | None = None) -> Any:
-        return self.saved_fieldsets if obj else self.fieldsets
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
         return BoundedChangeList

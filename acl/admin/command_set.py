@@ -42,14 +42,10 @@ class CommandSetAdmin(ChangeGuardMixin, RecordedAdmin):
         "that only read."
     )
     search_help_text = gettext_lazy("Search by name, description or command.")
-    fieldsets = [(None, {"fields": ["name", "description"]})]
+    fieldsets = [(None, {"fields": ["name", "description", "rule_count"]})]
+    add_fieldsets = [(None, {"fields": ["name", "description"]})]
     inlines = [PatternInline]
-
     readonly_fields = ["rule_count"]
-
-    def get_fieldsets(self, request: HttpRequest, obj: CommandSet | None = None) -> Any:
-        fields = ["name", "description", *(["rule_count"] if obj else [])]
-        return [(None, {"fields": fields})]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CommandSet]:
         rows = super().get_queryset(request)

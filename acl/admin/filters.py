@@ -5,7 +5,7 @@ from functools import cached_property, reduce
 from operator import or_
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
@@ -21,7 +21,7 @@ from acl.models.command_permission import (
     SourceKind,
     state_conditions,
 )
-from devices.admin.base.filters import ChoicesFilter, CountedFilter
+from devices.admin.base.filters import CountedFilter
 from devices.admin.base.pages import is_key
 from devices.database.statements import answered
 from devices.history.models import permission_to
@@ -34,27 +34,27 @@ MAX_SETS = 15  # that are choices of a filter
 UNNAMED = Q(destination_device=None, destination_group=None)
 
 
-class EffectFilter(ChoicesFilter):
+class EffectFilter(CountedFilter):
     title = gettext_lazy("effect")
     parameter_name = "effect__exact"
-    kinds = Effect
+    labels = dict(Effect.choices)
 
 
-class StateFilter(ChoicesFilter):
+class StateFilter(CountedFilter):
     title = gettext_lazy("state")
     parameter_name = "state"
-    kinds = RuleState
+    labels = dict(RuleState.choices)
 
     def condition(self, value: str) -> Q:
         return state_conditions(timezone.now())[RuleState(value)]
 
 
-class SenderKindFilter(ChoicesFilter):
+class SenderKindFilter(CountedFilter):
     """Rules by the kind of their sender, found by its key, with which an index begins."""
 
     title = gettext_lazy("sender")
     parameter_name = "source_kind__exact"
-    kinds = SourceKind
+    labels = dict(SourceKind.choices)
 
     def condition(self, value: str) -> Q:
         if value == SourceKind.DEVICE:
@@ -62,12 +62,12 @@ class SenderKindFilter(ChoicesFilter):
         return Q(source_key__lt=EVERYONE) if value == SourceKind.GROUP else Q(source_key=EVERYONE)
 
 
-class ReceiverKindFilter(ChoicesFilter):
+class ReceiverKindFilter(CountedFilter):
     """Rules by the kind of their receiver."""
 
     title = gettext_lazy("receiver")
     parameter_name = "destination_kind__exact"
-    kinds = DestinationKind
+    labels = dict(DestinationKind.choices)
 
     def condition(self, value: str) -> Q:
         if value in {DestinationKind.DEVICE, DestinationKind.GROUP}:
@@ -87,9 +87,6 @@ class CommandSetFilter(CountedFilter):
         if is_key(chosen) and chosen not in dict(choices):
             choices = [(str(pk), name) for pk, name in sets.filter(pk=chosen)] + choices
         return choices
-
-    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        return queryset.filter(command_set=value) if is_key(value) else queryset.none()
 
 
 Subject = Entity | DeviceGroup  # of a question about rules: a device as the engine sees it
@@ -157,20 +154,13 @@ class SubjectFilter(CountedFilter):
         """Show what a link has chosen, even where that row does not exist."""
         return self.value() is not None
 
-    def value(self) -> str | None:
-        """Return what a link has chosen: a device's primary key, or a group's after `group-`."""
-        chosen = super().value()
-        return str(chosen) if chosen is not None else None
-
     @cached_property
-    def condition(self) -> Q:
-        """The condition that a rule is about what was chosen; none is where that is nothing."""
-        if self.chosen is None:
-            return Q(pk__in=())
-        return reduce(or_, type(self).conditions(subject_of(self.chosen)))
+    def about(self) -> Q:
+        """The condition that a rule is about what was chosen; other filters count with it."""
+        return reduce(or_, type(self).conditions(subject_of(self.chosen)))  # type: ignore[arg-type]
 
-    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        return queryset.filter(self.condition)
+    def condition(self, value: str) -> Q:
+        return self.about
 
 
 class SenderFilter(SubjectFilter):

@@ -11,6 +11,7 @@ from axes.admin import AccessAttemptAdmin, AccessLogAdmin
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import (
@@ -20,7 +21,7 @@ from django.contrib.auth.forms import (
 )
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Concat
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -29,7 +30,7 @@ from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import format_lazy
-from django.utils.translation import gettext as _, gettext_lazy, ngettext
+from django.utils.translation import gettext as _, gettext_lazy, ngettext, ngettext_lazy
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
@@ -41,15 +42,10 @@ from authsite.accounts.superusers import check_superuser_remains, take_superuser
 from authsite.accounts.tokens import scopes
 from authsite.accounts.tokens.service_account import check_free
 from authsite.roles import EFFECTIVE
+from devices.admin.base.actions import BulkActionsMixin, BulkChange
 from devices.admin.base.forms import CurrentForm, RowsField
 from devices.admin.base.mixins import ReadOnlyMixin, SaveChangedFieldsMixin, SuperusersMixin
-from devices.admin.base.pages import (
-    OwnPagesMixin,
-    is_confirmed,
-    is_key,
-    own_page,
-    say_done,
-)
+from devices.admin.base.pages import is_key, own_page
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import (
     NOTHING,
@@ -149,12 +145,6 @@ def permissions_field(db_field: Any, request: HttpRequest) -> Any:
     return db_field.formfield(form_class=PermissionsField, queryset=rows, help_text="")
 
 
-HELP = {
-    "is_active": gettext_lazy("Disable an account instead of deleting it."),
-    "is_superuser": gettext_lazy("The account may do everything, without a role."),
-}
-
-
 NO_PASSWORD = gettext_lazy("Without a password, the account logs in by single sign-on alone.")
 LOSES_PASSWORD = format_lazy(
     '{} <ul id="id_unusable_warning" class="messagelist"><li class="warning">{}</li></ul>',
@@ -174,11 +164,11 @@ class StaffPasswordForm(AdminPasswordChangeForm):
 class StaffForm(CurrentForm, UserChangeForm):
     """Change an account, and undo nothing that others changed meanwhile."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name, text in HELP.items():
-            if name in self.fields:
-                self.fields[name].help_text = text
+    class Meta(UserChangeForm.Meta):
+        help_texts = {
+            "is_active": gettext_lazy("Disable an account instead of deleting it."),
+            "is_superuser": gettext_lazy("The account may do everything, without a role."),
+        }
 
     def clean_username(self) -> str:
         """Refuse the name of another account, in whatever capitals."""
@@ -300,11 +290,58 @@ class RoleFilter(admin.RelatedFieldListFilter):
         self.title = _("role")
 
 
+class LogOut(BulkChange):
+    """Ends all sessions of accounts but that of whoever does it."""
+
+    name = "log_out"
+    description = gettext_lazy("Log out selected accounts")
+    title = gettext_lazy("Log out accounts")
+    text = gettext_lazy(
+        "All sessions of these accounts end at once, in every browser; what is being typed there "
+        "is lost. They can log in again:"
+    )
+    button = gettext_lazy("Log out")
+    done = ngettext_lazy("%(n)d session ended.", "%(n)d sessions ended.", "n")
+    is_destructive = True
+    can_be_undone = False
+
+    def change(self, rows: Any, given: dict[str, Any], request: HttpRequest) -> int:
+        _log(request, rows, "Logged out everywhere.")
+        return end_sessions(rows, keep=request.session.session_key)
+
+
+class RemoveFactors(BulkChange):
+    """Takes every second factor off accounts."""
+
+    name = "remove_second_factors"
+    description = gettext_lazy("Remove the second factors of selected accounts")
+    permissions = ("remove_factors",)
+    title = gettext_lazy("Remove second factors")
+    text = gettext_lazy(
+        "These accounts will log in with their password alone until they set up a new second "
+        "factor:"
+    )
+    button = gettext_lazy("Remove")
+    done = ngettext_lazy("%(n)d account changed.", "%(n)d accounts changed.", "n")
+    is_destructive = True
+    can_be_undone = False
+
+    def change(self, rows: Any, given: dict[str, Any], request: HttpRequest) -> int:
+        _log(request, rows, "Removed the second factors.")
+        return sum(second_factor.remove_all(user) > 0 for user in rows)
+
+
+def _log(request: HttpRequest, users: QuerySet[User], text: str) -> None:
+    """Leave a line about each account in the log of the admin, which they have for history."""
+    by: Any = request.user
+    LogEntry.objects.log_actions(by.pk, users, CHANGE, change_message=text)
+
+
 # After both, whoever did it knows a password of the account: a way in.
 @admin.register(User)
 @method_decorator(recently_authenticated, name="add_view")
 @method_decorator(recently_authenticated, name="user_change_password")
-class StaffAdmin(SuperusersMixin, NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
+class StaffAdmin(SuperusersMixin, NamedMixin, BulkActionsMixin, SaveChangedFieldsMixin, UserAdmin):
     """Accounts: roles, second factors, last logins, and the way back in after a loss.
 
     Whoever has a role is staff, and so may log in here; whoever has none is not.
@@ -319,7 +356,11 @@ class StaffAdmin(SuperusersMixin, NamedMixin, OwnPagesMixin, SaveChangedFieldsMi
     list_filter = [("groups", RoleFilter), "is_superuser", "is_active"]
     filter_horizontal = ()
     readonly_fields = ["factor", "standing", "signs_on_by", LAST_LOGIN, JOINED]
-    actions = ["unlock_accounts", "log_out", "remove_second_factors"]
+    actions = [
+        "unlock_accounts",
+        LogOut().action(),
+        recently_authenticated(RemoveFactors().action()),
+    ]
     fieldsets = [
         (None, {"fields": ["username", "first_name", "last_name", "email"]}),
         (
@@ -452,14 +493,11 @@ class StaffAdmin(SuperusersMixin, NamedMixin, OwnPagesMixin, SaveChangedFieldsMi
             marks.append(badge(Tone.BAD, _("locked")))
         return format_html_join(" ", "{}", ((mark,) for mark in marks)) if marks else ""
 
-    @own_page("<int:object_id>/unlock/", "unlock")
+    @own_page("<int:object_id>/unlock/", needs="change")
     def unlock(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Let an account try again that failed too often."""
-        user = self.get_object(request, str(object_id))
-        if user is None or not self.has_change_permission(request, user):
-            raise PermissionDenied
         if request.method == "POST":
-            self.unlock_accounts(request, User.objects.filter(pk=user.pk))
+            self.unlock_accounts(request, User.objects.filter(pk=object_id))
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[object_id]))
 
     @admin.action(description=gettext_lazy("Unlock selected accounts"), permissions=["change"])
@@ -476,51 +514,7 @@ class StaffAdmin(SuperusersMixin, NamedMixin, OwnPagesMixin, SaveChangedFieldsMi
         text = ngettext("%(n)d account unlocked.", "%(n)d accounts unlocked.", unlocked)
         messages.success(request, text % {"n": unlocked})
 
-    @admin.action(description=gettext_lazy("Log out selected accounts"), permissions=["change"])
-    def log_out(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        """End all sessions of the selected accounts but this one, after a confirmation."""
-        if not is_confirmed(request, queryset):
-            return self.confirmation(
-                request,
-                queryset,
-                title=_("Log out accounts"),
-                text=_("All sessions of these accounts end at once, in every browser; what is "
-                       "being typed there is lost. They can log in again:"),
-                button=_("Log out"),
-            )  # fmt: skip
-        ended = end_sessions(queryset, keep=request.session.session_key)
-        for user in queryset:
-            self.log_change(request, user, "Logged out everywhere.")
-        text = ngettext("%(n)d session ended.", "%(n)d sessions ended.", ended)
-        say_done(request, text % {"n": ended}, ended)
-        return None
-
     def has_remove_factors_permission(self, request: HttpRequest) -> bool:
         """Leave it to superusers: without its second factor an account is open to a password."""
         off = second_factor.policy() is second_factor.Policy.OFF
         return bool(request.user.is_superuser) and not off
-
-    @admin.action(
-        description=gettext_lazy("Remove the second factors of selected accounts"),
-        permissions=["remove_factors"],
-    )
-    @recently_authenticated
-    def remove_second_factors(
-        self, request: HttpRequest, queryset: QuerySet[Any]
-    ) -> HttpResponse | None:
-        """Take every second factor off the selected accounts, after a confirmation."""
-        if not is_confirmed(request, queryset):
-            return self.confirmation(
-                request,
-                queryset,
-                title=_("Remove second factors"),
-                text=_("These accounts will log in with their password alone until they set up a "
-                       "new second factor:"),
-                button=_("Remove"),
-            )  # fmt: skip
-        changed = sum(second_factor.remove_all(user) > 0 for user in queryset)
-        for user in queryset:
-            self.log_change(request, user, "Removed the second factors.")
-        text = ngettext("%(n)d account changed.", "%(n)d accounts changed.", changed)
-        say_done(request, text % {"n": changed}, changed)
-        return None

@@ -284,8 +284,4 @@ class TokenViewSet(ReadMixin, RegistryViewSet):
     @action(detail=True, methods=["post"])
     def end(self, request: Request, **_kwargs: Any) -> Response:
         """End a token from its next use on; one that has ended stays as it is."""
-        token = self.get_object()
-        asked = self.asked(ReasonSerializer)
-        with self.because(asked["reason"], field="reason"):
-            token.revoke(by=self.get_username(), **asked)
-        return self.row_response(token)
+        return self.revoke_row()

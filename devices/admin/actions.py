@@ -92,7 +92,7 @@ class Join(BulkChange):
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
         return devices.exclude(groups=given["group"])
 
-    def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
+    def change(self, devices: Any, given: dict[str, Any], request: HttpRequest) -> int:
         return devices.add_to_group(given["group"])
 
 
@@ -120,7 +120,7 @@ class Leave(BulkChange):
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
         return devices.filter(groups=given["group"])
 
-    def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
+    def change(self, devices: Any, given: dict[str, Any], request: HttpRequest) -> int:
         return devices.remove_from_group(given["group"])
 
 
@@ -140,7 +140,7 @@ class Move(Leave):
     form_class = MoveForm
     asks = gettext_lazy("Choose both groups; what will change is shown next.")
 
-    def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
+    def change(self, devices: Any, given: dict[str, Any], request: HttpRequest) -> int:
         return devices.move_to_group(given["to"], leaving=given["group"])
 
 
@@ -159,7 +159,7 @@ class Delete(BulkChange):
     can_be_undone = False
     instead = Disable
 
-    def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
+    def change(self, devices: Any, given: dict[str, Any], request: HttpRequest) -> int:
         return devices.delete_with_history()
 
     def goes_with(self, devices: Any) -> list[Dependants]:
@@ -182,7 +182,8 @@ class RevokeAll(Revoke):
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
         return devices.filter(has_credential("filter", revoked_at=None))
 
-    def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> tuple[str, int]:
+    def apply(self, devices: Any, given: dict[str, Any], request: HttpRequest) -> tuple[str, int]:
+        by = request.user.get_username()
         keys, certificates = revoke_credentials(devices, by=by, reason=given["reason"])
         many = ngettext("%(n)d certificate", "%(n)d certificates", certificates)
         text = _("Revoked: %(keys)s, %(certificates)s.") % {

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.changelist import BoundedChangeList
-from devices.admin.base.filters import ChoicesFilter, CountedFilter
+from devices.admin.base.filters import CountedFilter
 from devices.admin.base.pages import is_key, may_view
 from devices.admin.base.rendering import SOON
 from devices.models import Device, DeviceGroup, Membership
@@ -54,14 +54,11 @@ class StateFilter(CountedFilter):
     parameter_name = "enabled__exact"
     labels = {"1": gettext_lazy("Enabled"), "0": gettext_lazy("Disabled")}
 
-    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
-        return queryset.enabled() if value == "1" else queryset.disabled()
 
-
-class KindFilter(ChoicesFilter):
+class KindFilter(CountedFilter):
     title = gettext_lazy("kind")
     parameter_name = "kind__exact"
-    kinds = Device.Kind
+    labels = dict(Device.Kind.choices)
 
 
 class CredentialsFilter(CountedFilter):
@@ -78,21 +75,17 @@ class CredentialsFilter(CountedFilter):
         "none": gettext_lazy("None on record"),
     }
 
-    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+    def condition(self, value: str) -> Q:
         now = timezone.now()
-        if value == "usable":
-            return queryset.filter(has_usable_credential(now))
-        if value == "ending":
-            return queryset.filter(has_credential("ending_before", now + SOON, now=now))
-        if value == "locking":
-            return queryset.filter(is_locked_out_before(now + SOON, now=now))
-        if value == "unusable":
-            return queryset.filter(lacks_credential("usable_at", now))
-        if value == "expired":
-            return queryset.filter(has_expired_credentials_only(now))
-        if value == "none":
-            return queryset.filter(lacks_credential("unrevoked"))
-        return queryset.none()
+        conditions = {
+            "usable": has_usable_credential(now),
+            "ending": has_credential("ending_before", now + SOON, now=now),
+            "locking": is_locked_out_before(now + SOON, now=now),
+            "unusable": lacks_credential("usable_at", now),
+            "expired": has_expired_credentials_only(now),
+            "none": lacks_credential("unrevoked"),
+        }
+        return conditions[value]
 
     def keep_to_count(self, queryset: Any, value: str) -> QuerySet[Device]:
         """Begin with the holders of the few credentials that end soon, or have ended."""
@@ -117,15 +110,15 @@ class SeenFilter(CountedFilter):
         "never": gettext_lazy("Never"),
     }
 
-    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+    def condition(self, value: str) -> Q:
         now = timezone.now()
-        choices = {
+        conditions = {
             "24h": Q(last_seen__gte=now - timedelta(hours=24)),
             "7d": Q(last_seen__gte=now - timedelta(days=7)),
             "before-30d": Q(last_seen__lt=now - timedelta(days=30)),
             "never": Q(last_seen=None),
         }
-        return queryset.filter(choices[value]) if value in choices else queryset.none()
+        return conditions[value]
 
 
 class GroupFilter(CountedFilter):

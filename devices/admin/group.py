@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
@@ -122,7 +121,7 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
         count_devices([row, *below])
         above = row.ancestor_ids()
         named = DeviceGroup.objects.in_bulk(above)
-        form = MembersForm() if self._may_change_members(request) else None
+        form = MembersForm() if self.has_change_members_permission(request) else None
         return {
             "history_is_hidden": not self.may_see_history(request),
             "above": [named[pk] for pk in reversed(above) if pk in named],
@@ -151,7 +150,7 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
                     "all": f"{address}?group={group.pk}",
                     "all_below": f"{address}?group={group.pk}{OR_BELOW}" if below else "",
                     "is_cut": len(found) > MAX_MEMBERS,
-                    "may_change": self._may_change_members(request),
+                    "may_change": self.has_change_members_permission(request),
                 },
                 place=Place.CREDENTIALS,
             )
@@ -173,15 +172,12 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
         ]
         return shown, counts, lacking, links
 
-    @staticmethod
-    def _may_change_members(request: HttpRequest) -> bool:
+    def has_change_members_permission(self, request: HttpRequest) -> bool:
         needed = ["devices.change_device", "devices.view_device"]
         return request.user.has_perms(needed) and may_view(request, DeviceGroup)
 
-    @own_page("<int:object_id>/members/")
+    @own_page("<int:object_id>/members/", needs="change_members")
     def members(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        if not self._may_change_members(request):
-            raise PermissionDenied
         group = get_object_or_404(DeviceGroup, pk=object_id)
         if request.method == "POST":
             return self.guarded(request, self._change_members, group)

@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 from django.db.models import QuerySet
@@ -125,19 +125,13 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
             secret=secret,
         )
 
-    def _row(self, request: HttpRequest, object_id: int, rows: Any = Webhook) -> Webhook:
-        webhook: Webhook = get_object_or_404(rows, pk=object_id)
-        if not self.has_change_permission(request, webhook):
-            raise PermissionDenied
-        return webhook
-
-    @own_page("<int:object_id>/new-secret/")
+    @own_page("<int:object_id>/new-secret/", needs="change")
     @recently_authenticated
     def new_secret(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Make a signing secret, unless another was made since the page was shown."""
         with transaction.atomic():
             rows = Webhook.objects.select_for_update(of=("self",), no_key=True)
-            webhook = self._row(request, object_id, rows)
+            webhook = get_object_or_404(rows, pk=object_id)
             shown = request.POST.get("shown", "")
             if request.method == "POST" and shown == webhook.secrets_version:
                 return self._show_secret(request, webhook, webhook.new_secret())
@@ -165,9 +159,9 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
             button=gettext("Make a new secret"),
         )
 
-    @own_page("<int:object_id>/test/")
+    @own_page("<int:object_id>/test/", needs="change")
     def test(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        webhook = self._row(request, object_id)
+        webhook = get_object_or_404(Webhook, pk=object_id)
         if request.method == "POST":
             self.send_test(request, Webhook.objects.filter(pk=webhook.pk))
             return HttpResponseRedirect(_deliveries_of(webhook))
@@ -255,10 +249,8 @@ class DeliveryAdmin(OwnPagesMixin, ReadOnlyMixin):
         context["may_resend"] = self.has_resend_permission(request)
         return super().render_change_form(request, context, *args, **kw)
 
-    @own_page("<int:object_id>/resend/", "resend")
+    @own_page("<int:object_id>/resend/", "resend", needs="resend")
     def resend_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        if not (self.has_view_permission(request) and self.has_resend_permission(request)):
-            raise PermissionDenied
         if request.method == "POST":
             self.resend(request, Delivery.objects.filter(pk=object_id))
         return HttpResponseRedirect(reverse("admin:devices_delivery_change", args=[object_id]))
@@ -294,7 +286,8 @@ class DeliveryAdmin(OwnPagesMixin, ReadOnlyMixin):
         return _as_text(delivery.event.document())
 
     def has_resend_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("devices.resend_delivery")
+        may_resend = request.user.has_perm("devices.resend_delivery")
+        return may_resend and self.has_view_permission(request)
 
     @admin.action(description=_("Send selected deliveries again"), permissions=["resend"])
     def resend(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:

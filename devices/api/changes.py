@@ -1,5 +1,6 @@
 """The history over the API: what changed, latest first; and how a change is undone."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
@@ -180,9 +181,7 @@ class ChangesViewSet(ViewSetMixin, ApiView):
         """
         asked, grant = self.asked(BatchSerializer), grant_of(request)
         number = asked["batch"]
-        visible = visible_to(self)
-        if not visible:
-            raise PermissionDenied(_no_history())
+        visible = self._visible()
         if not any(one.objects.filter(batch=number).exists() for one in visible):
             raise NotFound
         touched = [permission_to(verb, one.instance_type) for one in visible for verb in VERBS]
@@ -209,10 +208,15 @@ class ChangesViewSet(ViewSetMixin, ApiView):
         parameters["cursor"] = str(older)
         return f"{request.build_absolute_uri(request.path)}?{parameters.urlencode()}"
 
+    def _visible(self) -> Sequence[Any]:
+        """Return the histories that the request may read; raises PermissionDenied for none."""
+        if visible := visible_to(self):
+            return visible
+        text = _("To see changes, a permission such as %(name)s is needed.")
+        raise PermissionDenied(text % {"name": "devices.view_historicaldevice"})
+
     def _where(self, request: Request, asked: dict[str, Any]) -> dict[Any, Q]:
-        visible = {one: self._reached(request, one) for one in visible_to(self)}
-        if not visible:
-            raise PermissionDenied(_no_history())
+        visible = {one: self._reached(request, one) for one in self._visible()}
         if asked["device"] is not None:
             visible = _both(visible, timeline.of(Device, asked["device"]))
         if (name := request.query_params.get("model")) is not None:
@@ -281,11 +285,6 @@ class ChangesViewSet(ViewSetMixin, ApiView):
         model = historical.instance_type
         demand(self.request, permission_to("view", historical), permission_to("change", model))
         return model
-
-
-def _no_history() -> str:
-    text = _("To see changes, a permission such as %(name)s is needed.")
-    return text % {"name": "devices.view_historicaldevice"}
 
 
 def _both(visible: dict[Any, Q], wanted: dict[Any, Q]) -> dict[Any, Q]:

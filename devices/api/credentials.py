@@ -151,10 +151,9 @@ def make_key(device: Device, asked: dict[str, Any]) -> tuple[PreSharedKey, dict[
 class CredentialFilters(FilterSet):
     device = KeyFilter()
     device_identifier = CharFilter(field_name="device__identifier")
-    ends_before = MomentFilter(method="ending_before")
-
-    def ending_before(self, rows: Any, _name: str, moment: Any) -> Any:
-        return rows.ending_before(moment, now=timezone.now())
+    ends_before = MomentFilter(
+        method=lambda rows, _name, moment: rows.ending_before(moment, now=timezone.now())
+    )
 
 
 class CredentialViewSet(ExportMixin, ReadMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
@@ -169,14 +168,6 @@ class CredentialViewSet(ExportMixin, ReadMixin, ChangeMixin, DeleteMixin, Regist
                 _("It is revoked, and stays on record: nothing may bring it back."), code="revoked"
             )
         row.delete()
-
-    def revoke_row(self, serializer_class: type[ReasonSerializer]) -> Response:
-        """Revoke the row that the address names, with what the body says; answer with the row."""
-        row = self.get_object()
-        asked = self.asked(serializer_class)
-        with self.because(asked["reason"], field="reason"):
-            row.revoke(by=self.get_username(), **asked)
-        return self.row_response(row)
 
 
 class KeyViewSet(CredentialViewSet):
@@ -202,7 +193,7 @@ class KeyViewSet(CredentialViewSet):
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a key from its next use on; one that is revoked stays as it is."""
-        return self.revoke_row(ReasonSerializer)
+        return self.revoke_row()
 
 
 class CertificateSerializer(ModelSerializer):

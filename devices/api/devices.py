@@ -197,7 +197,7 @@ class DeviceFilters(FilterSet):
     enabled = TruthFilter()
     group = KeyFilter(field_name="groups", help_text="Devices in this group itself.")
     group_or_below = KeyFilter(
-        method="in_group_or_below",
+        method=lambda devices, _name, key: devices.in_group_or_below(key),
         help_text="Devices in this group or in one that lies in it, at any depth.",
     )
 
@@ -211,9 +211,6 @@ class DeviceFilters(FilterSet):
         for definition, value in wanted.items():
             devices = definition.holding(devices, value)
         return devices
-
-    def in_group_or_below(self, devices: Any, _name: str, key: int) -> Any:
-        return devices.in_group_or_below(key)
 
 
 class DeviceViewSet(ExportMixin, RowsViewSet):

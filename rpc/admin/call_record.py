@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.changelist import check_choices
-from devices.admin.base.filters import parameters_besides
+from devices.admin.base.filters import LabelledFilter, parameters_besides
 from devices.admin.base.history import EXPORTED, MAX_EXPORTED
 from devices.admin.base.mixins import ReadOnlyMixin
 from devices.admin.base.pages import OwnPagesMixin, download, is_key, may_view, own_page
@@ -99,7 +99,7 @@ class PeriodFilter(admin.SimpleListFilter):
         return queryset
 
 
-class ReasonFilter(admin.SimpleListFilter):
+class ReasonFilter(LabelledFilter):
     """Rows by reason; the choices are those of answers given of late."""
 
     title = gettext_lazy("reason")
@@ -111,16 +111,13 @@ class ReasonFilter(admin.SimpleListFilter):
         seen |= {*ALLOWING, self.value() or ""}
         return [(value, label) for value, label in reasons().items() if value in seen]
 
-    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[CallRecord]:
-        """Keep the rows of the choice; what it says of the outcome lets an index find them."""
-        value = self.value()
-        if value is None:
-            return queryset
+    def keep(self, queryset: Any, value: str) -> QuerySet[CallRecord]:
+        """Return the rows of a choice; what it says of the outcome lets an index find them."""
         rows = queryset.allowed() if value in ALLOWING else queryset.refused()
         return rows.filter(reason=value)
 
 
-class CallerFilter(admin.SimpleListFilter):
+class CallerFilter(LabelledFilter):
     """Rows by a caller that was let in; any other can be named in the address."""
 
     title = gettext_lazy("caller")
@@ -130,10 +127,6 @@ class CallerFilter(admin.SimpleListFilter):
         names = [row.caller for row in CallRecord.objects.callers()[:MAX_CALLERS]]
         chosen = self.value()
         return [(name, name) for name in sorted({*names, *([chosen] if chosen else [])})]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[CallRecord]:
-        value = self.value()
-        return queryset if value is None else queryset.filter(caller=value)
 
 
 class GroupFilter(admin.SimpleListFilter):

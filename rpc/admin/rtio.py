@@ -76,7 +76,7 @@ class Refuse(BulkChange):
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[DeviceServiceRoute]:
         return rows.exclude(enabled=True, url=REFUSING_URL)
 
-    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+    def change(self, rows: Any, given: dict[str, Any], request: HttpRequest) -> int:
         routes = list(rows)
         with transaction.atomic():
             for route in routes:
@@ -149,8 +149,8 @@ class AttentionFilter(LabelledFilter):
     parameter_name = "attention"
     labels = {"open": gettext_lazy("Could not be ended, or a secret was used by others")}
 
-    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[SessionEnding]:
-        return queryset.unresolved_at(timezone.now()) if self.value() else queryset
+    def keep(self, queryset: Any, value: str) -> QuerySet[SessionEnding]:
+        return queryset.unresolved_at(timezone.now())
 
 
 @admin.register(SessionEnding)
@@ -178,12 +178,14 @@ class SessionEndingAdmin(HistoryMixin, ReadOnlyMixin):
         """Join the device also for the page of one row: only so may the device be gone."""
         return super().get_queryset(request).select_related(*self.list_select_related)
 
-    @own_page("end/<int:device_id>/", "end")
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("rpc.end_session") and may_view(request, Device)
+
+    @own_page("end/<int:device_id>/", "end", needs="end")
     def end_now(self, request: HttpRequest, device_id: int) -> HttpResponse:
         """End the session of one device, after a confirmation; a device that may comes back."""
         device = get_object_or_404(Device, pk=device_id, kind=Device.Kind.DEVICE)
-        may = request.user.has_perm("rpc.end_session") and may_view(request, Device)
-        if not may or not can_be_ended(device.identifier):
+        if not can_be_ended(device.identifier):
             raise PermissionDenied
         page = reverse("admin:devices_device_change", args=[device.pk])
         if request.method == "POST":

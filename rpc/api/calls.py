@@ -1,6 +1,5 @@
 """The journal of calls over the API: what was asked, by whom, and why it was answered so."""
 
-from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
@@ -15,7 +14,7 @@ from devices.api.base.exporting import ExportMixin
 from devices.api.base.filters import CharFilter, MomentFilter
 from devices.api.base.serializers import ModelSerializer
 from devices.api.base.views import ReadMixin, RegistryViewSet
-from rpc.models import CallOutcome, CallQuerySet, CallRecord
+from rpc.models import CallOutcome, CallRecord
 
 
 class CallSerializer(ModelSerializer):
@@ -37,17 +36,8 @@ class CallFilters(FilterSet):
     subject = CharFilter()
     destination = CharFilter()
     outcome = ChoiceFilter(choices=CallOutcome.choices)
-    since = MomentFilter(method="begun_since")
-    until = MomentFilter(method="begun_before")
-
-    @staticmethod
-    def begun_since(calls: CallQuerySet, _name: str, moment: datetime) -> CallQuerySet:
-        """Return the calls of the hour of a moment and of those after it."""
-        return calls.since(moment)
-
-    @staticmethod
-    def begun_before(calls: CallQuerySet, _name: str, moment: datetime) -> CallQuerySet:
-        return calls.before(moment)
+    since = MomentFilter(method=lambda calls, _name, moment: calls.since(moment))
+    until = MomentFilter(method=lambda calls, _name, moment: calls.before(moment))
 
     def filter_queryset(self, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
         """Leave out the rows that no index of receivers has, where one is asked for."""

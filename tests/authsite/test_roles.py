@@ -13,7 +13,7 @@ from django.test import Client
 
 from acl.models import CommandPermission, CommandSet
 from authsite import roles
-from devices.admin.base.pages import set_digest
+from devices.admin.base.actions import set_digest
 from devices.models import Device, PreSharedKey
 from tests.support import pki
 from tests.support.forms import inputs

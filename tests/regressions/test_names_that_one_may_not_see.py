@@ -5,9 +5,12 @@ names what was chosen, and the page that undoes names what it leaves, each for a
 address or in the form. So staff without a role could read the names of all accounts and groups.
 """
 
+import re
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib import admin
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
@@ -15,8 +18,9 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from acl.models import Assertion, CommandSet
-from authsite.models import ServiceAccount
+from authsite.models import ApiToken, ServiceAccount
 from devices import history
+from devices.admin.base.pages import OwnPagesMixin
 from devices.models import Device, DeviceGroup, PreSharedKey, Webhook
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
 from tests.rpc.rtio.test_session_ending import admit
@@ -341,3 +345,25 @@ def test_the_report_on_rules_says_nothing_of_assertions_that_one_may_not_see() -
     browser = browser_of(staff("view_commandpermission"))
     assert "ssertion" not in browser.get(f"{rules}report/").content.decode()
     assert browser.get(f"{rules}commands/?q=/v1/Light").json() == {"found": []}
+
+
+def test_no_page_tells_whether_there_is_a_row_that_one_may_not_see() -> None:
+    token, _text = ApiToken.objects.issue(
+        owner=User.objects.create_superuser("boss"), name="cron", scopes=["devices.view_device"]
+    )
+    models = filter(admin.site.is_registered, apps.get_models())
+    admins = map(admin.site.get_model_admin, models)
+    pages = {
+        f"/admin/{one.opts.app_label}/{one.opts.model_name}/{route}"
+        for one in admins
+        if isinstance(one, OwnPagesMixin)
+        for route, _view, _name in one.own_pages()
+        if "<int:" in route
+    }
+    browser = browser_of(staff())
+    asked = {page: browser.get(re.sub("<int:[a-z_]+>", "999999", page)) for page in pages}
+    told = {page: answer.status_code for page, answer in asked.items()}
+    # All staff may have tokens, and end theirs: those of others are none.
+    end = f"{TOKENS}<int:object_id>/end/"
+    assert told == dict.fromkeys(pages, 403) | {end: 404}
+    assert browser.get(f"{TOKENS}{token.pk}/end/").status_code == 404

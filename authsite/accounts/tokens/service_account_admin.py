@@ -117,6 +117,7 @@ class ServiceAccountAdmin(NoDeletingMixin, RecordedAdmin):
     search_help_text = gettext_lazy("Search by name, purpose or who answers for it.")
     # No autocompletion: whoever keeps service accounts may see no other accounts.
     fieldsets = [(None, {"fields": ["name", "answerable", "purpose", "roles", "enabled"]})]
+    add_fieldsets = [(None, {"fields": ["name", "answerable", "purpose", "roles"]})]
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[ServiceAccount]":
         live = Q(user__tokens__revoked_at=None) & (
@@ -131,11 +132,6 @@ class ServiceAccountAdmin(NoDeletingMixin, RecordedAdmin):
             users = User.objects.select_for_update(of=("self",), no_key=True).order_by()
             list(users.filter(service_account=int(object_id)).values_list("pk"))
         return super().get_object(request, object_id, from_field)
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is not None:
-            return super().get_fieldsets(request, obj)
-        return [(None, {"fields": ["name", "answerable", "purpose", "roles"]})]
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         """Choose who answers for it, and make or change no account from here."""

@@ -1,11 +1,13 @@
 """What staff do to many rows at once: each change is shown before it is made."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -16,7 +18,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices import history
 from devices.admin.base.forms import LineInput
-from devices.admin.base.pages import OwnPagesMixin, say_done, set_digest, url_name
+from devices.admin.base.pages import OwnPagesMixin, say_done, url_name
 from devices.history import undoing
 from devices.models.dependants import Dependants
 from devices.values.text import joined
@@ -63,16 +65,16 @@ class BulkChange:
         """Return the rows that the change does change."""
         return rows
 
-    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+    def change(self, rows: Any, given: dict[str, Any], request: HttpRequest) -> int:
         """Make the change, whole or not at all; return how many rows it changed.
 
         Raises ValidationError where a model refuses it.
         """
         raise NotImplementedError
 
-    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> tuple[str, int]:
+    def apply(self, rows: Any, given: dict[str, Any], request: HttpRequest) -> tuple[str, int]:
         """Make the change; return what was done, with its counts, and how many rows it changed."""
-        count = self.change(rows, given, by=by)
+        count = self.change(rows, given, request)
         return str(self.done % {**given, "n": count}), count
 
     def goes_with(self, rows: Any) -> list[Dependants]:
@@ -112,7 +114,7 @@ class Switch(BulkChange):
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Any]:
         return rows.filter(enabled=not self.enables)
 
-    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+    def change(self, rows: Any, given: dict[str, Any], request: HttpRequest) -> int:
         return rows.set_enabled(enabled=self.enables)
 
 
@@ -128,8 +130,16 @@ class Revoke(BulkChange):
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Any]:
         return rows.unrevoked()
 
-    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
-        return rows.revoke(by=by, **given)
+    def change(self, rows: Any, given: dict[str, Any], request: HttpRequest) -> int:
+        return rows.revoke(by=request.user.get_username(), **given)
+
+
+def set_digest(rows: QuerySet[Any], *besides: str) -> str:
+    """Return the digest of a set of rows: SHA-256 of their sorted keys, in hexadecimal."""
+    digest = hashlib.sha256("\n".join(besides).encode())
+    for (key,) in rows.order_by("pk").values_list("pk").distinct():
+        digest.update(b"%d," % key)
+    return digest.hexdigest()
 
 
 def with_undo(done: str, user: Any, model: Any) -> str:
@@ -167,14 +177,12 @@ class BulkActionsMixin(OwnPagesMixin):
         if form.is_valid():
             given = form.cleaned_data
         if given is None and change.asks_first:
-            return self.confirmation(
+            return self._confirmation(
                 request,
-                queryset.none(),
                 form,
                 title=change.title,
                 text=change.asks,
                 button=_("Continue"),
-                is_destructive=False,
                 asks_why=False,
                 shown="",
             )
@@ -190,10 +198,10 @@ class BulkActionsMixin(OwnPagesMixin):
             return None
         count = affected.count()
         instead = change.instead.name if change.instead else ""  # an action that staff may have
-        return self.confirmation(
+        return self._confirmation(
             request,
-            affected[:MAX_SHOWN],
             form,
+            rows=affected[:MAX_SHOWN],
             title=change.title,
             text=change.text,
             button=change.button if count and not lacks else "",
@@ -210,14 +218,32 @@ class BulkActionsMixin(OwnPagesMixin):
             instead=instead if count and instead in self.get_actions(request) else "",
         )
 
+    def _confirmation(
+        self, request: HttpRequest, form: forms.Form, *, shown: str, **context: Any
+    ) -> HttpResponse:
+        """Return the page on which staff confirm an action on the selected rows.
+
+        `shown` is the digest of what the page shows.
+        """
+        across = request.POST.get("select_across") == "1"
+        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        hidden = [(ACTION_CHECKBOX_NAME, key) for key in (selected[:1] if across else selected)]
+        if across:
+            hidden.append(("select_across", "1"))
+        own_hidden = [("action", request.POST["action"]), ("confirmed", "yes"), ("shown", shown)]
+        back = request.get_full_path()
+        return self.form_page(
+            request, form, hidden=hidden, own_hidden=own_hidden, back=back, **context
+        )
+
     def change_one(
         self, request: HttpRequest, object_id: int, *, change: BulkChange
     ) -> HttpResponse:
-        row = get_object_or_404(self.model._default_manager.all(), pk=object_id)
-        for one in change.permissions:
-            about = (row,) if one == "change" else ()
-            if not getattr(self, f"has_{one}_permission")(request, *about):
-                raise PermissionDenied
+        if not all(getattr(self, f"has_{one}_permission")(request) for one in change.permissions):
+            raise PermissionDenied
+        row = get_object_or_404(self.get_queryset(request), pk=object_id)
+        if "change" in change.permissions and not self.has_change_permission(request, row):
+            raise PermissionDenied
         form = change.form_class(request.POST if request.method == "POST" else None)
         if form.is_valid():
             return self.guarded(request, self.apply_to_one, row, change, form)
@@ -256,7 +282,7 @@ class BulkActionsMixin(OwnPagesMixin):
         reason = given.get("reason", "")
         try:
             with history.origin(history.Origin.ADMIN, reason=reason):
-                done, count = change.apply(rows, given, by=request.user.get_username())
+                done, count = change.apply(rows, given, request)
         except ValidationError as error:
             messages.error(request, " ".join(error.messages))
             return False

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
-from django.db.models import Q, QuerySet, TextChoices
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
@@ -55,22 +55,33 @@ def parameters_besides(changelist: Any, *names: str | None) -> list[tuple[str, s
 
 
 class LabelledFilter(admin.SimpleListFilter):
-    """Choices that are always the same: `labels` has what each is called, by its value."""
+    """Choices that are always the same: `labels` has what each is called, by its value.
+
+    A subclass says which rows are those of a choice (`condition`, or else `keep`).
+    """
 
     labels: Mapping[str, Any] = {}
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return [*self.labels.items()]
 
+    def condition(self, value: str) -> Q:
+        return Q((str(self.parameter_name), value))
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
+        """Return the rows of a choice; none where it is no choice."""
+        is_choice = value in {str(choice) for choice, _label in self.lookup_choices}
+        return queryset.filter(self.condition(value)) if is_choice else queryset.none()
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Any]:
+        value = self.value()
+        return queryset if value is None else self.keep(queryset, str(value))
+
 
 class CountedFilter(LabelledFilter):
     """Choices with the number of rows that each would leave, counted in one statement."""
 
     is_deferred = False  # whether the list applies the filter, by `narrowed`
-
-    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        """Return the rows of a choice."""
-        raise NotImplementedError
 
     def keep_to_count(self, queryset: Any, value: str) -> QuerySet[Any]:
         """Return the same rows, so that they are counted quickest."""
@@ -95,22 +106,6 @@ class CountedFilter(LabelledFilter):
         return {f"{n}__c": bounded_count_text(count) for n, count in enumerate(found)}
 
 
-class ChoicesFilter(CountedFilter):
-    """Rows by an enumeration; each choice is a condition that has an index of its own."""
-
-    kinds: type[TextChoices]
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return list(self.kinds.choices)
-
-    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        is_known = value in self.kinds.values
-        return queryset.filter(self.condition(value)) if is_known else queryset.none()
-
-    def condition(self, value: str) -> Q:
-        return Q((str(self.parameter_name), value))
-
-
 class CredentialStateFilter(LabelledFilter):
     """Credentials by whether they admit their device; their QuerySet has `live_at`."""
 
@@ -123,13 +118,13 @@ class CredentialStateFilter(LabelledFilter):
         "revoked": gettext_lazy("Revoked"),
     }
 
-    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Any]:
+    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
         now = timezone.now()
         live = queryset.live_at(now)
-        choices: dict[str | None, QuerySet[Any]] = {
+        choices = {
             "live": live,
             "expiring": live.filter(not_after__lte=now + SOON),
             "expired": queryset.expired_at(now),
             "revoked": queryset.revoked(),
         }
-        return choices.get(self.value(), queryset)
+        return choices.get(value, queryset.none())

@@ -204,6 +204,11 @@ class RecordedAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
     """The admin of rows whose history is kept: nothing is overwritten, and everything recorded."""
 
     form: type[forms.ModelForm] = CurrentForm
+    add_fieldsets: Any = None  # of a new row, where they are others
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        own = super().get_fieldsets(request, obj)
+        return own if obj is not None else self.add_fieldsets or own
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Delete rows, as they are once others are through with them; those gone are left out.

@@ -1,6 +1,5 @@
 """Pages of the admin beside Django's own: their addresses, forms, confirmations and downloads."""
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -8,12 +7,11 @@ from typing import IO, Any, TypeVar, cast
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.messages.storage.base import Message
 from django.core.exceptions import PermissionDenied
-from django.db.models import BigIntegerField, Model, QuerySet
+from django.db.models import BigIntegerField, Model
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -161,30 +159,6 @@ class OwnPagesMixin(admin.ModelAdmin):
         context = {**usual, "original": original, "form": form, **context}
         return self.page(request, "admin/devices/form_page.html", **context)
 
-    def confirmation(
-        self,
-        request: HttpRequest,
-        queryset: QuerySet[Any],
-        form: forms.Form | None = None,
-        **context: Any,
-    ) -> HttpResponse:
-        """Return the page on which staff confirm an action on the selected rows."""
-        shown = context["shown"] if "shown" in context else set_digest(queryset)
-        across = request.POST.get("select_across") == "1"
-        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
-        hidden = [(ACTION_CHECKBOX_NAME, key) for key in (selected[:1] if across else selected)]
-        if across:
-            hidden.append(("select_across", "1"))
-        own_hidden = [("action", request.POST["action"]), ("confirmed", "yes"), ("shown", shown)]
-        usual = {
-            "rows": queryset,
-            "is_destructive": True,
-            "hidden": hidden,
-            "own_hidden": own_hidden,
-            "back": request.get_full_path(),
-        }
-        return self.form_page(request, form or forms.Form(), **{**usual, **context})
-
 
 class DetailPageMixin(OwnPagesMixin):
     """Shows a row as a page; the form is at the same address with `?edit=1`.
@@ -234,16 +208,3 @@ def is_key(text: str) -> bool:
     """Whether a text is a number that a primary key can be."""
     is_number = text.isascii() and text.isdigit() and len(text) <= MAX_KEY_DIGITS
     return is_number and int(text) <= BigIntegerField.MAX_BIGINT
-
-
-def set_digest(rows: QuerySet[Any], *besides: str) -> str:
-    """Return the digest of a set of rows: SHA-256 of their sorted keys, in hexadecimal."""
-    digest = hashlib.sha256("\n".join(besides).encode())
-    for (key,) in rows.order_by("pk").values_list("pk").distinct():
-        digest.update(b"%d," % key)
-    return digest.hexdigest()
-
-
-def is_confirmed(request: HttpRequest, queryset: QuerySet[Any]) -> bool:
-    """Whether an action on just these rows was confirmed."""
-    return request.POST.get("shown") == set_digest(queryset)

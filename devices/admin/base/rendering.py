@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from django.contrib import admin
@@ -101,13 +102,15 @@ def expiry_in_list(ends: datetime | None, now: datetime) -> SafeString | str:
 def field_column(field: str, description: Any, show: Callable[[Any], Any] | None = None) -> Any:
     """Return a column of an admin's list or page that shows a field under a head of its own.
 
-    It is a function of a row; the stubs of Django's admin know of no functions in fieldsets.
-    `show` makes what is shown of a value; without it the value itself is shown.
+    It is a function of a row; the stubs of Django's admin know of no functions in fieldsets. The
+    field may be that of a related row (`owner__name`). `show` makes what is shown of a value;
+    without it the value itself is shown.
     """
+    read = attrgetter(field.replace("__", "."))
 
     @admin.display(description=description, ordering=field)
     def column(row: Any) -> Any:
-        value = getattr(row, field)
+        value = read(row)
         return show(value) if show else value
 
     column.__name__ = field

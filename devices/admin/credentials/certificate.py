@@ -61,7 +61,8 @@ class RevokeCertificates(Revoke):
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Certificate]:
         return rows if given.get("key_too") else rows.unrevoked()
 
-    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+    def change(self, rows: Any, given: dict[str, Any], request: HttpRequest) -> int:
+        by = request.user.get_username()
         return sum(certificate.revoke(by=by, **given) for certificate in rows)
 
     def text_of_one(self, row: Certificate) -> str:
@@ -128,9 +129,6 @@ class CertificateAdmin(ChosenColumnsMixin, CertificatePreviewMixin, CredentialMi
         (None, {"fields": ["device", "label"]}),
         (gettext_lazy("The certificate"), {"fields": ["presented", "file", "pin", "confirmed"]}),
     ]
-
-    def get_fieldsets(self, request: HttpRequest, obj: Certificate | None = None) -> Any:
-        return super().get_fieldsets(request, obj) if obj else self.add_fieldsets
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Certificate]:
         """Ask with the rows which of them revocation lists name."""

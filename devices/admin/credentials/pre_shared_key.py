@@ -9,7 +9,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _, gettext_lazy, ngettext_lazy
 
 from devices.admin.base.actions import Revoke
-from devices.admin.base.filters import CredentialStateFilter
+from devices.admin.base.filters import CredentialStateFilter, LabelledFilter
 from devices.admin.base.forms import FIELDS
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.lists import ChosenColumnsMixin
@@ -22,7 +22,7 @@ from devices.models import Device, PreSharedKey
 from devices.values.text import isolated
 
 
-class PepperFilter(admin.SimpleListFilter):
+class PepperFilter(LabelledFilter):
     """Keys by the pepper of their digest, as far as it is configured: nothing reads all keys."""
 
     title = gettext_lazy("pepper")
@@ -33,12 +33,11 @@ class PepperFilter(admin.SimpleListFilter):
         """Return the peppers of this server, and that of keys that no server can check."""
         return [*((name, name) for name in hashing.peppers()), (self.MISSING, _("Missing"))]
 
-    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[PreSharedKey]:
-        value = self.value()
+    def keep(self, queryset: Any, value: str) -> QuerySet[PreSharedKey]:
+        """Return the keys of a pepper, of one as well that is no choice."""
         if value == self.MISSING:
-            kept: QuerySet[PreSharedKey] = queryset.exclude(pepper__in=list(hashing.peppers()))
-            return kept
-        return queryset if value is None else queryset.filter(pepper=value)
+            return queryset.exclude(pepper__in=list(hashing.peppers()))
+        return queryset.filter(pepper=value)
 
 
 class RevokeKeys(Revoke):

@@ -225,7 +225,6 @@ class RegisterForm(PresentedForm, forms.ModelForm):
 class CertificatePreviewMixin:
     """Makes an admin read a certificate once, show what was read, and keep it from then on."""
 
-    add_fieldsets: Any
     registered_text: Any
 
     def get_form(

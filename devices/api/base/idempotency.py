@@ -15,6 +15,7 @@ import re
 import secrets
 from contextlib import suppress
 from datetime import timedelta
+from http import HTTPStatus
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -58,7 +59,7 @@ class Claim:
     def take(self) -> Response | None:
         """Return the answer that was given before, or None for who may answer now.
 
-        Raises KeyReused for another request, Conflict while the first one is being answered.
+        Raises Problem (422) for another request, Conflict while the first one is being answered.
         """
         now = timezone.now()
         fields = {"fingerprint": self._fingerprint, "holder": self._holder, "created": now}
@@ -68,7 +69,9 @@ class Claim:
         row = IdempotentAnswer.objects.filter(name=self._name).first()
         if row is not None and row.created > now - KEPT:
             if not hmac.compare_digest(row.fingerprint, self._fingerprint):
-                raise problems.KeyReused
+                text = _("This Idempotency-Key was sent with another request before.")
+                status = HTTPStatus.UNPROCESSABLE_ENTITY
+                raise problems.Problem(text, "idempotency-key-reused", status)
             if row.answer is not None:
                 return self._opened(row)
             if row.created > now - LEASE:

@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import IO, Any
 
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
-from devices.api.base.problems import BodyTooLarge
+from devices.api.base.problems import Problem
 from devices.values.json_text import (
     TWICE,
     DuplicateNameError,
@@ -43,10 +44,11 @@ class BytesParser(BaseParser):
 
     @staticmethod
     def read(stream: IO[Any], most: int) -> bytes:
-        """Return the body; raises BodyTooLarge for one of more bytes."""
+        """Return the body; raises Problem (413) for one of more bytes."""
         body: bytes = stream.read(most + 1)
         if len(body) > most:
-            raise BodyTooLarge(_("The body is longer than %(most)d bytes.") % {"most": most})
+            text = _("The body is longer than %(most)d bytes.") % {"most": most}
+            raise Problem(text, "too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         return body
 
 

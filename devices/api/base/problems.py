@@ -58,8 +58,15 @@ log = logging.getLogger(__name__)
 class Problem(exceptions.APIException):
     """A refusal that this API makes itself; `extra` are members of the answer."""
 
-    def __init__(self, detail: Any = None, code: str | None = None, **extra: Any) -> None:
+    def __init__(
+        self,
+        detail: Any = None,
+        code: str | None = None,
+        status: HTTPStatus | None = None,
+        **extra: Any,
+    ) -> None:
         super().__init__(detail, code)
+        self.status_code = status or type(self).status_code
         self.extra = extra
 
 
@@ -88,48 +95,6 @@ class Stale(Problem):
     default_detail = gettext_lazy(
         "Somebody changed this since you read it. Read it again before you change it."
     )
-
-
-class PreconditionRequired(Problem):
-    """The client does not say which state of the row it changes."""
-
-    status_code = HTTPStatus.PRECONDITION_REQUIRED
-    default_code = "precondition-required"
-    default_detail = gettext_lazy(
-        "Send If-Match with the ETag of the row that you read, so that nobody's change is lost."
-    )
-
-
-class KeyReused(Problem):
-    """An Idempotency-Key came with another request before."""
-
-    status_code = HTTPStatus.UNPROCESSABLE_ENTITY
-    default_code = "idempotency-key-reused"
-    default_detail = gettext_lazy("This Idempotency-Key was sent with another request before.")
-
-
-class BodyTooLarge(Problem):
-    """The body is longer than its resource takes."""
-
-    status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    default_code = "too-large"
-    default_detail = gettext_lazy("The body is too long.")
-
-
-class LengthRequired(Problem):
-    """The body does not say how long it is."""
-
-    status_code = HTTPStatus.LENGTH_REQUIRED
-    default_code = "length-required"
-    default_detail = gettext_lazy("Send the body with a Content-Length, not in chunks.")
-
-
-class CodedBody(Problem):
-    """The body is compressed, or coded in another way."""
-
-    status_code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    default_code = "unsupported-content-encoding"
-    default_detail = gettext_lazy("Send the body as it is, without Content-Encoding.")
 
 
 class ParameterError(Problem):

@@ -35,7 +35,7 @@ from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY, Claim
 from devices.api.base.pagination import KeyPagination
 from devices.api.base.parsing import MAX_BYTES, JsonParser
 from devices.api.base.permissions import IsPermitted, grant_of, may, model_permissions, narrowed
-from devices.api.base.serializers import NothingSerializer
+from devices.api.base.serializers import NothingSerializer, ReasonSerializer
 from devices.api.base.throttling import TokenThrottle
 from devices.api.base.versions import describes, entity_tags, matches, version_of
 from devices.database import confirmation
@@ -122,10 +122,14 @@ class ApiView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse what cannot be answered; let what changes something run in a transaction."""
         if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
-            raise problems.LengthRequired  # Django takes such a body for an empty one
+            # Django takes such a body for an empty one.
+            text = _("Send the body with a Content-Length, not in chunks.")
+            raise problems.Problem(text, "length-required", HTTPStatus.LENGTH_REQUIRED)
         coding = request.headers.get("Content-Encoding", "identity")
         if coding.lower() != "identity":
-            raise problems.CodedBody
+            text = _("Send the body as it is, without Content-Encoding.")
+            status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+            raise problems.Problem(text, "unsupported-content-encoding", status)
         method = (request.method or "").lower()
         if method not in self.http_method_names or not hasattr(self, method):
             raise MethodNotAllowed(str(request.method))
@@ -196,7 +200,12 @@ class ApiView(APIView):
         header = self.request.headers.get("If-Match")
         if header is None:
             if is_needed:
-                raise problems.PreconditionRequired
+                text = _(
+                    "Send If-Match with the ETag of the row that you read, so that nobody's "
+                    "change is lost."
+                )
+                status = HTTPStatus.PRECONDITION_REQUIRED
+                raise problems.Problem(text, "precondition-required", status)
             return
         if entity_tags(header) is None:
             raise problems.HeaderError(
@@ -411,6 +420,14 @@ class RegistryViewSet(ApiView, GenericViewSet):
         self.check_reached(type(row), [row.pk])
         self.count_use([row])
         return self.created(row)
+
+    def revoke_row(self, serializer_class: type[ReasonSerializer] = ReasonSerializer) -> Response:
+        """Revoke the row that the address names, with what the body says; answer with the row."""
+        row = self.get_object()
+        asked = self.asked(serializer_class)
+        with self.because(asked["reason"], field="reason"):
+            row.revoke(by=self.get_username(), **asked)
+        return self.row_response(row)
 
     def created(self, row: Model, **more: Any) -> Response:
         """Answer with a new row, where it is, and what else there is to say."""

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from acl.models import Assertion, CommandPermission, CommandSet
-from devices.admin.base.pages import set_digest
+from devices.admin.base.actions import set_digest
 from devices.events.models import Event
 from tests.support.staff import browser_of, staff
 

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from devices.admin.base.pages import set_digest
+from devices.admin.base.actions import set_digest
 from devices.authentication import authenticate
 from devices.history import history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
@@ -207,7 +207,7 @@ def test_keys_are_revoked_after_a_confirmation(admin_client: Client, make_device
     keys = [PreSharedKey.objects.issue(device=make_device())[0] for _ in range(2)]
     page = act(admin_client, "presharedkey_changelist", "revoke", *keys)
     assert not PreSharedKey.objects.exclude(revoked_at=None).exists()
-    again = {"confirmed": "yes", "shown": page.context["shown"], "reason": "x"}
+    again = {"confirmed": "yes", "shown": dict(page.context["own_hidden"])["shown"], "reason": "x"}
     act(admin_client, "presharedkey_changelist", "revoke", *keys, **again)
     assert PreSharedKey.objects.filter(revoked_reason="x").count() == 2
 

@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 
 from acl.models import CommandPermission
 from devices import history
-from devices.admin.base.pages import set_digest
+from devices.admin.base.actions import set_digest
 from devices.history import history_of, timeline, undoing
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.models.group import MAX_DEPTH

@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from devices.admin.base.pages import set_digest
+from devices.admin.base.actions import set_digest
 from devices.history import history_of
 from rpc.rtio.models import DeviceServiceRoute
 from rpc.rtio.models.route import MAX_CONFIG_LENGTH, REFUSING_URL

@@ -8,7 +8,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from devices.admin.base.pages import set_digest
+from devices.admin.base.actions import set_digest
 from devices.authentication import authenticate
 from devices.history import history_of
 from devices.models import Certificate, CertificateAuthority, Device, RevokedSerial
