@@ -102,21 +102,20 @@ def sign_in(server: Server) -> httpx.Client:
 
 
 def measure(client: httpx.Client, path: str, times: int) -> Timing:
-    """Ask a page; of a file, until it begins to come."""
+    """Ask for a page, or a list of the API; for a file, until it begins to come."""
     took = []
     for _ in range(times + 1):
         started = time.perf_counter()
         with client.stream("GET", path) as answer:
-            is_page = answer.headers["content-type"].startswith("text/html")
-            text = answer.read().decode() if is_page else ""
-            next(answer.iter_bytes(), b"") if not is_page else None
+            is_file = "content-disposition" in answer.headers
+            content = next(answer.iter_bytes(), b"") if is_file else answer.read()
             took.append((time.perf_counter() - started) * 1000)
-        if "content-disposition" in answer.headers:
+        if is_file:
             time.sleep(ABANDONED)
         if answer.status_code != 200:
             print(f"{path}: {answer.status_code}", flush=True)
             return Timing(path, 0, 0, 0)
-        assert 'id="login-form"' not in text, "not signed in"
+        assert b'id="login-form"' not in content, "not signed in"
     first, *rest = took
     timing = Timing(path, first, statistics.median(rest), max(rest))
     mark = "!" if timing.median > ASKED else " "

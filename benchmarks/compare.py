@@ -32,7 +32,6 @@ POSTGRESQL, SQLITE = "Authsite, PostgreSQL", "Authsite, SQLite"
 TUNED = "FastAPI, asyncpg, HMAC, no reset of connections"
 EMPTY = "an empty Django view"
 SETTLE = 11  # seconds after which what is written behind the requests is written (10 s later)
-SLOW_CONNECTIONS = 4
 KEEP_ALIVE, FRESH = "keep-alive", "a new connection each"
 LASTING = {mode: f"{mode}, for long" for mode in (KEEP_ALIVE, FRESH)}
 HALF = {mode: f"{mode}, at half of the full rate" for mode in (KEEP_ALIVE, FRESH)}
@@ -140,7 +139,7 @@ class Results:
 
         So that no question is asked while what another left behind is written.
         """
-        connections = SLOW_CONNECTIONS if contender.is_slow else options.connections
+        connections = options.connections
         for question in contender.questions:
             with contender.serving(asked.url) as server:
                 exchanges = asked.folder / question
@@ -308,9 +307,8 @@ def main() -> None:
             registries["SQLite"] = stack.enter_context(registry("SQLite", options.devices))
         results.run(contenders, registries, options)
     conditions = (
-        f"{options.devices:,} devices, {options.connections} connections ({SLOW_CONNECTIONS} where "
-        f"a check takes a core for long), {options.rounds} rounds of {options.seconds:g} s, "
-        f"{machine.description()}."
+        f"{options.devices:,} devices, {options.connections} connections, {options.rounds} rounds "
+        f"of {options.seconds:g} s, {machine.description()}."
     )
     publish("compare", "\n\n".join([conditions, *results.tables()]), write=options.write)
 

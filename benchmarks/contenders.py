@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from authsite.management.commands import serve
 from benchmarks.registries import PEPPER, environment
-from benchmarks.seed import BCRYPT_COST
 from tests.support.postgres import free_port
 
 HERE = Path(__file__).parent / "competitors"
@@ -40,7 +39,6 @@ class Contender:
     questions: tuple[str, ...]
     database: str = ""  # the kind that it runs on, if any
     variables: dict[str, str] = field(default_factory=dict)
-    is_slow: bool = False  # so that few connections keep it busy
     writes_behind: bool = False  # what requests leave, later
 
     @contextmanager
@@ -83,7 +81,7 @@ def ours(database: str) -> Contender:
     )
 
 
-def handwritten(name: str, question: str = "verifier", **variables: str) -> Contender:
+def handwritten(name: str, **variables: str) -> Contender:
     """Return FastAPI's verifier, in two processes."""
     return Contender(
         [
@@ -93,15 +91,14 @@ def handwritten(name: str, question: str = "verifier", **variables: str) -> Cont
             *("--backlog", str(serve.BACKLOG)),
         ],
         f"FastAPI, asyncpg, {name}",
-        (question,),
+        ("verifier",),
         "PostgreSQL",
         {"PEPPER": PEPPER, **variables},
-        is_slow=variables["HASH"] == "bcrypt",
     )
 
 
-def stock(name: str, question: str) -> Contender:
-    """Return the stock Django project, on the server that `manage.py serve` starts for ours."""
+def empty_view() -> Contender:
+    """Return an empty Django view, on the server that `manage.py serve` starts for ours."""
     return Contender(
         [
             *(sys.executable, "-m", "granian", "django.core.wsgi:get_wsgi_application"),
@@ -110,11 +107,9 @@ def stock(name: str, question: str) -> Contender:
             *("--blocking-threads-idle-timeout", "600"),
             *("--backlog", str(serve.BACKLOG), "--backpressure", str(serve.CONNECTIONS)),
         ],
-        name,
-        (question,),
-        "PostgreSQL",
-        {"DJANGO_SETTINGS_MODULE": "benchmarks.competitors.stock.settings"},
-        is_slow=question == "slow-verifier",
+        "an empty Django view",
+        ("empty",),
+        variables={"DJANGO_SETTINGS_MODULE": "benchmarks.competitors.empty"},
     )
 
 
@@ -159,14 +154,9 @@ def everyone(folder: Path) -> dict[str, Contender]:
     contenders: dict[str, Contender | None] = {
         "postgresql": ours("PostgreSQL"),
         "sqlite": ours("SQLite"),
-        "fastapi": handwritten("HMAC", HASH="hmac"),
-        "fastapi-tuned": handwritten("HMAC, no reset of connections", HASH="hmac", RESET="off"),
-        "fastapi-bcrypt": handwritten(
-            f"bcrypt of cost {BCRYPT_COST}", "slow-verifier", HASH="bcrypt"
-        ),
-        "drf": stock("Django REST framework, PBKDF2", "slow-verifier"),
-        "empty-api": stock("an empty REST framework view", "empty-api"),
-        "empty": stock("an empty Django view", "empty"),
+        "fastapi": handwritten("HMAC"),
+        "fastapi-tuned": handwritten("HMAC, no reset of connections", RESET="off"),
+        "empty": empty_view(),
         "go": compiled(folder),
     }
     return {name: contender for name, contender in contenders.items() if contender}

@@ -7,7 +7,6 @@ list many times, then devices with keys in bulk, then everything as one stream.
 import argparse
 import json
 import os
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.admin_pages import fill
+from benchmarks.admin_pages import fill, measure
 from benchmarks.report import table
 from tests.support.postgres import running
 from tests.support.servers import Server
@@ -58,14 +57,7 @@ def lists(client: httpx.Client, stand_for: dict[str, str], times: int) -> list[l
     stand_for["cursor"] = httpx.URL(middle).params["cursor"]
     rows = []
     for path in LISTS:
-        took = []
-        for _ in range(times + 1):
-            started = time.perf_counter()
-            answer = client.get(path.format(**stand_for))
-            took.append((time.perf_counter() - started) * 1000)
-            assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:200]}"
-        first, *rest = took
-        figures = (first, statistics.median(rest), max(rest))
+        _path, *figures = measure(client, path.format(**stand_for), times)
         rows.append([f"`{path}`", *(f"{figure:.0f}" for figure in figures)])
     return rows
 

@@ -3,7 +3,7 @@
 Loads the demo registry into a database of its own, puts the request a few times to warm up, then
 under a profiler, and prints each file of ours in the order of its first call, how often the way
 changes from one file to another, and how many statements Django's cursors run for it. `verify` is
-RTIO's question about a device, through the WSGI application as the server calls it; `rotate` is
+RTIO's question about a device, through the ASGI application as the server calls it; `rotate` is
 staff's *rotate a key*.
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from benchmarks.in_process import answer_to, call_of
+import httpx
+
 from benchmarks.registries import empty, set_up
-from benchmarks.rtio import question
 
 ROOT = Path(__file__).resolve().parent.parent
 Prepare = Callable[[], Callable[[], object]]  # returns a request that is ready to be sent
@@ -55,18 +55,21 @@ class Trace:
 
 def verification() -> Prepare:
     """Return what asks the verifier, as the server does."""
-    from authsite.asgi import askers
+    from authsite.asgi import application, askers
     from devices.models import Device, PreSharedKey
     from rpc.commands.registry import KEYS
 
     _key, secret = PreSharedKey.objects.issue(device=Device.objects.get(identifier=KNOWN))
-    call = call_of(question(1999, KNOWN, secret))
+    question = {"method": "verify", "id": 1999, "deviceid": KNOWN, "devicesecret": secret}
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(application))
     loop = asyncio.new_event_loop()
 
     def ask() -> None:
-        answered = loop.run_until_complete(answer_to(call))
-        if b'"code":"OK"' not in answered:
-            raise SystemExit(f"the verifier answers {answered!r}")
+        url = "http://testserver/deviceverifier"
+        answered = loop.run_until_complete(client.post(url, json=question)).text
+        if '"code":"OK"' not in answered:
+            raise SystemExit(f"the verifier answers {answered}")
+        loop.run_until_complete(asyncio.sleep(0))  # what the client has left open ends
 
     ask()  # in a thread, while another opens the connection of the loop
     while not askers[KEYS].is_open:

@@ -22,7 +22,6 @@ from benchmarks.contenders import Contender, chosen, everyone
 from benchmarks.registries import Registry, registry
 from benchmarks.report import parsed, publish, table
 from benchmarks.rtio import EVERY, Fleet, until_done
-from benchmarks.seed import COMMON_SECRET
 
 MAX_SECONDS = 120.0  # seconds that a fleet may take to be admitted
 BEFOREHAND = 2 * EVERY  # seconds that wrong secrets are tried before the storm breaks
@@ -81,8 +80,6 @@ def measure(contender: Contender, asked: Registry, devices: int, wrong: int) -> 
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # each device has a connection
     storm = Storm()
     known = random.sample(asked.read("known"), devices)
-    if contender.is_slow:
-        known = [(identifier, COMMON_SECRET) for identifier, _ in known]
     guesses = [(identifier, "wrong") for identifier, _ in asked.read("chosen")[:wrong]]
     with contender.serving(asked.url) as server:
         before = machine.cpu_seconds(server.process)

@@ -28,8 +28,6 @@ FRAMES = 1_000  # different frames of many
 FRAME = 100  # commands in each
 GROUPS = 200
 RULES_OF_DEVICES = 10_000
-COMMON_SECRET = "the secret of every device"  # for those who hash slowly: see add_slow_keys
-BCRYPT_COST = 12
 dice = random.Random(17217)
 Ends = tuple[str, str, str]  # source, destination, command
 
@@ -177,28 +175,6 @@ def add_permissions() -> list[Ends]:
     return asked
 
 
-def add_slow_keys() -> None:
-    """Give every device a second key, in a table of its own, for those who hash it slowly.
-
-    All have the same secret under the same salt: a check costs what it costs with salts of their
-    own, while hashing so many different ones would take a day.
-    """
-    import bcrypt
-    from django.contrib.auth.hashers import PBKDF2PasswordHasher
-    from django.db import connection
-
-    digest = bcrypt.hashpw(COMMON_SECRET.encode(), bcrypt.gensalt(BCRYPT_COST)).decode()
-    hasher = PBKDF2PasswordHasher()
-    password = hasher.encode(COMMON_SECRET, hasher.salt())
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"CREATE TABLE competitor_key AS SELECT id, device_id, '{digest}' AS digest, "
-            f"'{password}' AS password, not_before, not_after, revoked_at "
-            "FROM devices_presharedkey"
-        )
-        cursor.execute("CREATE INDEX competitor_key_device ON competitor_key (device_id)")
-
-
 def tidy() -> None:
     """Do what PostgreSQL does within a minute by itself, and would while something is measured."""
     from django.db import connection
@@ -217,16 +193,13 @@ def write_digests(path: Path) -> None:
 
 
 def write(folder: Path, known: dict[str, str], chosen: dict[str, str]) -> None:
-    """Add rules and what competitors need; write every kind of request."""
+    """Add rules; write every kind of request, and what competitors need."""
     asked = add_permissions()
-    add_slow_keys()
     write_digests(folder / "devices.tsv")
     anyone = question(1, *next(iter(known.items())), path="/empty")
     written: dict[str, object] = {
         "empty": [(anyone, answer(0))],
-        "empty-api": [(anyone.replace(b" /empty ", b" /empty-api "), answer(0))],
         "verifier": [verification(*one) for one in known.items()],
-        "slow-verifier": [verification(identifier, COMMON_SECRET) for identifier in known],
         "authorize": [authorization([ends]) for ends in asked],
         "frames": [authorization(dice.choices(asked, k=FRAME)) for _ in range(few(FRAMES, known))],
         "known": list(known.items()),
@@ -241,7 +214,7 @@ def main() -> None:
     parser.add_argument("devices", type=int, help="with generated secrets")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--chosen", type=int, default=0, help="further ones, with chosen secrets")
-    parser.add_argument("--only-devices", action="store_true", help="no rules, no slow keys")
+    parser.add_argument("--only-devices", action="store_true", help="no rules")
     options = parser.parse_args()
     django.setup()
     known = add_devices(options.devices)

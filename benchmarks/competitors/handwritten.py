@@ -1,14 +1,13 @@
 """The device verifier as a good engineer would write it by hand: FastAPI, asyncpg, uvicorn.
 
-It asks this project's own tables, or with HASH=bcrypt one that holds bcrypt digests, and refuses
-what this project refuses: unknown and disabled devices, revoked, expired and future secrets. It has
-no throttle, keeps no evidence of use, and believes whoever calls.
+It asks this project's own tables, and refuses what this project refuses: unknown and disabled
+devices, revoked, expired and future secrets. It has no throttle, keeps no evidence of use, and
+believes whoever calls.
 
-Environment: DATABASE_URL; HASH (hmac or bcrypt); PEPPER in base64, for hmac; RESET=off spares the
-round trip with which asyncpg's pool by default cleans a connection after each use.
+Environment: DATABASE_URL; PEPPER in base64; RESET=off spares the round trip with which asyncpg's
+pool by default cleans a connection after each use.
 """
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -18,22 +17,20 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 import asyncpg
-import bcrypt
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, StrictInt, StrictStr
 
-BCRYPT = os.environ["HASH"] == "bcrypt"
 PEPPER = base64.urlsafe_b64decode(os.environ["PEPPER"])
 CONTEXT = b"authsite pre-shared key v1\x00"
-QUERY = f"""
+QUERY = """
 SELECT d.enabled, k.digest,
        k.revoked_at IS NULL
        AND (k.not_before IS NULL OR k.not_before <= now())
        AND (k.not_after IS NULL OR k.not_after > now()) AS usable
 FROM devices_device d
-LEFT JOIN {"competitor_key" if BCRYPT else "devices_presharedkey"} k ON k.device_id = d.id
+LEFT JOIN devices_presharedkey k ON k.device_id = d.id
 WHERE d.identifier = $1
 """
 
@@ -89,14 +86,12 @@ async def verify(question: Question, request: Request) -> Answer:
     if not rows:
         return Answer(id=question.id, code="NOT_FOUND")
     for row in rows:
-        if row["enabled"] and row["usable"] and await matches(question.devicesecret, row["digest"]):
+        if row["enabled"] and row["usable"] and matches(question.devicesecret, row["digest"]):
             return Answer(id=question.id, code="OK")
     return Answer(id=question.id, code="VERIFICATION_FAILED")
 
 
-async def matches(secret: str, digest: str) -> bool:
+def matches(secret: str, digest: str) -> bool:
     """Whether a digest was made of the secret."""
-    if BCRYPT:
-        return await asyncio.to_thread(bcrypt.checkpw, secret.encode(), digest.encode())
     made = hmac.digest(PEPPER, CONTEXT + secret.encode(), hashlib.sha256).hex()
     return hmac.compare_digest(made, digest)
