@@ -82,7 +82,7 @@ HELP = {
     "devices_device_import": "transfer",
     "devices_device_issue_key": "admin#secrets",
     "devices_device_rotate_keys": "admin#secrets",
-    "devices_device_try_credential": "admin#testers",
+    "devices_device_try_credential": "admin#tests",
     "devices_devicegroup_tree": "admin#overviews",
     "devices_event": "events",
     "devices_presharedkey": "credentials#keys",

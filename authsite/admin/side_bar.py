@@ -25,7 +25,7 @@ SUBJECTS: tuple[tuple[Any, tuple[Any, ...]], ...] = (
     ),
     (_("Commands"), ("acl.commandpermission", "acl.commandset", "acl.assertion")),
     (
-        _("Testers"),
+        _("Tests"),
         (
             (
                 "admin:acl_commandpermission_explain",

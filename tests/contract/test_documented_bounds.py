@@ -119,7 +119,7 @@ BOUNDS = [  # a page, and what it says, with what is so
     ("waiting", f"| `THREADS`, {settings.THREADS} | {wsgi.MACHINE_WAIT:.0f} s |"),
     ("waiting", f"| {wsgi.STAFF_DEADLINE / 60:.0f} minutes | a page with HTTP 503"),
     ("waiting", f"a command for {management.LOCK_WAIT} s at least"),
-    ("waiting", f"once more before it is answered, for {SENT_FOR:g} s"),
+    ("waiting", f"again until it is answered, or for {SENT_FOR:g} s"),
     ("waiting", f"| journal | {journal.Journal.capacity:,} rows |"),
     (
         "waiting",

@@ -14,14 +14,23 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.handlers.wsgi import WSGIRequest
 from django.test import Client, RequestFactory
+from django.utils.http import parse_header_parameters
 
 from rpc.wsgi import MachineFastPath
 
 pytestmark = pytest.mark.once(on="sqlite")
 
 FORM = "application/x-www-form-urlencoded"
-UNREADABLE = "x*=''; x*0=a"  # on which Python's own parser fails, with a TypeError
+UNREADABLE = "x*=''; x*0=a"  # on which Python's own parser fails, before 3.14.10, with a TypeError
 PART = '--B\r\nContent-Disposition: form-data; name="a%d"\r\n\r\né\r\n'
+
+
+def python_reads_it() -> bool:
+    """Return whether this Python's parser does not fail."""
+    try:
+        return bool(parse_header_parameters(f"text/plain; {UNREADABLE}"))
+    except TypeError:
+        return False
 
 
 class Read(Exception):
@@ -82,6 +91,7 @@ def test_a_form_of_too_many_fields_is_refused_wherever_it_goes(path: str) -> Non
     assert answer.status_code == 413
 
 
+@pytest.mark.skipif(python_reads_it(), reason="this Python reads such a header")
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     "path", ["/nothing/", "/admin/login/", "/admin/language/", "/admin/devices/device/import/"]

@@ -50,9 +50,10 @@ def place(model: Any) -> tuple[bool, int, str]:
 def rows_of(model: Any) -> str:
     """Return what the rows of a model are called; of a history, whose it is."""
     about = getattr(model, "instance_type", None)
-    if about is None or model.is_link:
+    if about is None:
         return capitalized(str(model._meta.verbose_name_plural))
-    return _("History: %(rows)s") % {"rows": about._meta.verbose_name_plural}
+    rows = model if model.is_link else about
+    return _("History: %(rows)s") % {"rows": rows._meta.verbose_name_plural}
 
 
 def choices(scopes: Iterable[str], *, with_actions: bool = False) -> Choices:
