@@ -364,17 +364,13 @@ FIELD_NAMES = {
 }
 
 
-def _save(row: Any) -> None:
-    row.full_clean()
-    row.save()
-
-
 def _make_set(entry: CommandSetEntry) -> None:
     command_set = CommandSet.objects.filter(name=entry.name).first()
     if command_set is None or command_set.description != entry.description:
         command_set = command_set or CommandSet(name=entry.name)
         command_set.description = entry.description
-        _save(command_set)
+        command_set.full_clean()
+        command_set.save()
     try:
         command_set.replace_commands(entry.commands)
     except ValidationError as error:

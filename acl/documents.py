@@ -69,7 +69,6 @@ def digest_of(text: str) -> str:
 
 
 def difference(before: str, after: str) -> list[str]:
-    """Return the lines of a diff between two exports."""
     return list(
         difflib.unified_diff(
             before.splitlines(), after.splitlines(), "registry", "document", lineterm="", n=2

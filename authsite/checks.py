@@ -11,7 +11,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Tags, register
 from django.db import connection
 
-from authsite.accounts.second_factor import Policy, policy
+from authsite.accounts import second_factor
 from authsite.accounts.sign_on.break_glass import lack_second_factor
 from authsite.settings import env
 
@@ -69,7 +69,7 @@ def sqlite_is_new_enough(**_kwargs: Any) -> list[CheckMessage]:
 @register(Tags.security, deploy=True)
 def staff_give_a_second_factor(**_kwargs: Any) -> list[CheckMessage]:
     """Warn where staff log in with a password alone."""
-    if policy() is not Policy.OFF:
+    if second_factor.is_on():
         return []
     return [
         checks.Info(

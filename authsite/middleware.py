@@ -12,7 +12,7 @@ from django.contrib import admin, messages
 from django.contrib.auth import logout
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.messages.storage.cookie import CookieStorage
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, MiddlewareNotUsed
 from django.db import connection
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.utils.translation import gettext as _
@@ -188,11 +188,15 @@ class SayConflicts(Middleware):
 class SayUnconfirmed(Middleware):
     """Tells staff of a change that is committed, and that not every standby has confirmed."""
 
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        if connection.vendor != "postgresql":  # no other database has standbys
+            raise MiddlewareNotUsed
+        super().__init__(get_response)
+
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer; the message is on this page, or on the one that it leads to."""
         response = self.get_response(request)
-        has_standbys = connection.vendor == "postgresql"
-        if has_standbys and confirmation.take_unconfirmed():
+        if confirmation.take_unconfirmed():
             messages.warning(
                 request,
                 _(

@@ -99,7 +99,6 @@ def reader(
 
 
 def demand(condition: object, fault: str = "") -> None:
-    """Raise FaultError where a condition is not true."""
     if not condition:
         raise FaultError(fault)
 
@@ -137,7 +136,6 @@ def one_of(choices: Mapping[str, T]) -> Reader[T]:
 
 
 def choice(*choices: str) -> Reader[str]:
-    """Return the reader of one of these words."""
     return one_of({word.lower(): word for word in choices})
 
 
@@ -149,8 +147,6 @@ level = choice(*logging.getLevelNamesMapping())
 
 
 def number(minimum: int, maximum: int, unit: str = "") -> Reader[int]:
-    """Return the reader of a whole number within bounds."""
-
     def parse(value: str) -> int:
         demand(WHOLE.match(value) and minimum <= int(value) <= maximum)
         return int(value)

@@ -36,7 +36,6 @@ def _streamed(calls: CallQuerySet) -> Iterator[CallRecord]:
 
 
 def _values(call: CallRecord) -> dict[str, Any]:
-    """Return a row as JSON values."""
     values: dict[str, Any] = {"hour": call.bucket.isoformat()}
     for name in COLUMNS[1:]:
         value = getattr(call, name)

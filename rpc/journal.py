@@ -48,13 +48,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def of_verdict(identifier: str, verdict: Verdict) -> Entry:
-    """Return what is kept of a verification."""
     known = verdict.device is not None
     return Entry(Question.CREDENTIAL, verdict.outcome, identifier, known=known)
 
 
 def of_decision(request: Request, decision: Decision) -> Entry:
-    """Return what is kept of a decision."""
     reason, rule = decision
     return Entry(Question.COMMAND, reason, *request, rule, reason not in STRANGE_ENDS)
 
@@ -172,7 +170,6 @@ class Journal(WriteBehindWorker[CallKey, CallCount]):
                 kept.request = kept.request or counted.request
 
     def write(self, batch: Batch) -> None:
-        """Add a batch to the journal, with one statement."""
         CallRecord.objects.add(dict(batch))
 
 

@@ -92,7 +92,6 @@ class MachineView(APIView):
     asks_caller_first = True  # before what is wrong with the request is told
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Answer a request of Django's."""
         reply = self.respond(request.META)
         response = HttpResponse(reply.body, status=reply.status, headers=dict(reply.headers))
         if not reply.body:
@@ -326,9 +325,9 @@ class DeviceVerifier(RtioView):
         if exchange.known is not None:
             stored = exchange.known[KEYS].get(identifier, ())
         elif one_time_secrets.is_one_time(secret):
-            use = one_time_secrets.use(identifier, secret, exchange.backend)
-            if use is not None:  # else it is a secret like any other, of the same form
-                return self.ended(identifier, accepted=use.accepted)
+            accepted = one_time_secrets.use(identifier, secret, exchange.backend)
+            if accepted is not None:  # else it is a secret like any other, of the same form
+                return self.ended(identifier, accepted=accepted)
         verdict = authenticate(identifier, secret=secret, stored=stored)
         if verdict.outcome is Outcome.VERIFIED:
             code = "OK"

@@ -74,7 +74,6 @@ class MachineFastPath:
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
         view = self._view_of(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
         if view is None:
             _keep_plain_type(environ)
@@ -111,7 +110,6 @@ class MachineEndpoints:
         self._view_of = machine_views()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer a machine's request, or pass a browser's on."""
         view = self._view_of(request.method or "", request.path_info)
         return self.get_response(request) if view is None else view.dispatch(request)
 

@@ -40,7 +40,6 @@ def numbered(rule: CommandPermission) -> SafeString:
 
 
 def state_badge(rule: CommandPermission, now: datetime) -> SafeString:
-    """Return the badge of whether a rule takes part in decisions."""
     state = rule.state_at(now)
     return badge(STATE_TONES[state], state.label)
 

@@ -33,25 +33,21 @@ class ShadowFinder:
         scopes = [within] * len(rules) if isinstance(within, str) else within
         groups = self._groups_of(rules)
         narrowed: list[tuple[int, str]] = []
-        wanted: dict[int, int] = {}
         for position, (rule, scope) in enumerate(zip(rules, scopes, strict=True)):
             overlaps = [p for p in patterns_of(rule) if patterns.overlap(p, scope)]
-            wanted[position] = len(overlaps)
             narrowed += [(position, p if patterns.covers(scope, p) else scope) for p in overlaps]
         sets = sets_by_pattern({wide for _position, p in narrowed for wide in patterns.wider(p)})
         candidates = self._denying(
             [self._wider(rules[position], pattern, groups, sets) for position, pattern in narrowed]
         )
-        covered: dict[int, list[CommandPermission]] = defaultdict(list)
+        covered: dict[int, list[CommandPermission | None]] = defaultdict(list)
         for (position, _pattern), found in zip(narrowed, candidates, strict=True):
-            for denial in found:
-                if outlasts(denial, rules[position]):
-                    covered[position].append(denial)
-                    break
+            lasting = (denial for denial in found if outlasts(denial, rules[position]))
+            covered[position].append(next(lasting, None))
         return {
-            position: found[0]
-            for position, found in covered.items()
-            if len(found) == wanted[position]
+            position: first
+            for position, (first, *others) in covered.items()
+            if first is not None and None not in others
         }
 
     def _denying(self, keys: Sequence[Keys]) -> list[list[CommandPermission]]:
@@ -105,14 +101,12 @@ class ShadowFinder:
 
 
 def patterns_of(rule: CommandPermission) -> list[str]:
-    """Return the patterns that a rule is about."""
     if rule.command_set is None:
         return [rule.pattern]
     return [row.pattern for row in rule.command_set.patterns.all()]
 
 
 def sets_by_pattern(wanted: Iterable[str]) -> dict[str, list[int]]:
-    """Return the command sets that have each of the patterns."""
     sets: dict[str, list[int]] = defaultdict(list)
     rows = CommandSetPattern.objects.filter(pattern__in=sorted(wanted)).order_by()
     for pattern, pk in rows.values_list("pattern", "command_set_id"):

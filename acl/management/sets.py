@@ -16,6 +16,5 @@ def command_set(name: str) -> CommandSet:
 
 
 def described(row: CommandSet) -> dict[str, Any]:
-    """Return a command set as a document."""
     commands = sorted(one.pattern for one in row.patterns.all())
     return {"set": row.name, "description": row.description, "commands": commands}

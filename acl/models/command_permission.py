@@ -79,11 +79,9 @@ def state_order(now: datetime) -> Case:
 
 class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
     def enabled(self) -> "CommandPermissionQuerySet":
-        """Return the rules that are not switched off."""
         return self.filter(enabled=True)
 
     def in_force_at(self, now: datetime) -> "CommandPermissionQuerySet":
-        """Return the rules that take part in decisions at that moment."""
         return self.filter(state_conditions(now)[RuleState.IN_FORCE])
 
     def like(self, permission: "CommandPermission") -> "CommandPermissionQuerySet":

@@ -72,7 +72,6 @@ class PermissionsByRows(forms.models.ModelChoiceIterator):
     """Permissions by the kind of rows that they are about, as on the form of a token."""
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield each kind of rows with its permissions."""
         verbs = {verb: place for place, verb in enumerate(scopes.VERBS)}
         by_kind = [
             (kind, sorted(permissions, key=lambda one: (verbs.get(_verb(one), len(verbs)), one.pk)))
@@ -516,5 +515,4 @@ class StaffAdmin(SuperusersMixin, NamedMixin, BulkActionsMixin, SaveChangedField
 
     def has_remove_factors_permission(self, request: HttpRequest) -> bool:
         """Leave it to superusers: without its second factor an account is open to a password."""
-        off = second_factor.policy() is second_factor.Policy.OFF
-        return bool(request.user.is_superuser) and not off
+        return bool(request.user.is_superuser) and second_factor.is_on()

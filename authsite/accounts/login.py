@@ -157,7 +157,6 @@ def forget_failures(request: HttpRequest, user: Any) -> None:
 
 
 def record_password(request: HttpRequest) -> None:
-    """Record that the account's password was just given."""
     request.session[PASSWORD_AT] = time.time()
 
 

@@ -49,8 +49,7 @@ class StaffOnlyMixin:
 
     def initial(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         user: Any = request.user
-        on = second_factor.policy() is not second_factor.Policy.OFF
-        if not (on and user.is_active and user.is_staff):
+        if not (second_factor.is_on() and user.is_active and user.is_staff):
             raise PermissionDenied
         if self.needs_recent_login and not reauthentication.is_recent(request):
             raise PermissionDenied

@@ -52,8 +52,12 @@ class Policy(StrEnum):
 
 
 def policy() -> Policy:
-    """Return what STAFF_SECOND_FACTOR says."""
     return Policy(settings.STAFF_SECOND_FACTOR)
+
+
+def is_on() -> bool:
+    """Whether staff may have second factors."""
+    return policy() is not Policy.OFF
 
 
 def is_satisfied(request: HttpRequest) -> bool:
@@ -63,7 +67,7 @@ def is_satisfied(request: HttpRequest) -> bool:
     request: a session from before the enrolment is asked for it, too.
     """
     user: Any = request.user
-    if policy() is Policy.OFF or is_given(request):
+    if not is_on() or is_given(request):
         return True
     if is_required(user):
         return False
@@ -81,12 +85,12 @@ def is_given(request: HttpRequest) -> bool:
 def is_required(user: User) -> bool:
     """Whether the account must have one; break-glass accounts must, since theirs is a password."""
     needed = policy() is Policy.REQUIRED or user.get_username() in settings.BREAK_GLASS_ACCOUNTS
-    return needed and policy() is not Policy.OFF
+    return needed and is_on()
 
 
 def is_enrolled(user: User) -> bool:
     """Whether the account has a second factor to give."""
-    return policy() is not Policy.OFF and _has_factor(user)
+    return is_on() and _has_factor(user)
 
 
 def _has_factor(user: User) -> bool:
@@ -202,7 +206,6 @@ class CodeBackend(BaseBackend):
 
 
 def recovery_device(user: User) -> StaticDevice | None:
-    """Return the account's set of recovery codes."""
     return StaticDevice.objects.devices_for_user(user, confirmed=True).first()
 
 
@@ -236,7 +239,6 @@ def typed_key(app: TOTPDevice) -> str:
 
 
 def has_codes(user: User) -> bool:
-    """Whether there is a code that the account could give."""
     return totp_device(user) is not None or recovery_device(user) is not None
 
 

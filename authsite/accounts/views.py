@@ -177,7 +177,7 @@ class AccountPages(admin.AdminSite):
         """Say whether there is a page for the second factor."""
         return {
             **super().each_context(request),
-            "second_factor_is_on": second_factor.policy() is not second_factor.Policy.OFF,
+            "second_factor_is_on": second_factor.is_on(),
             "sign_on_is_on": bool(settings.OIDC_ISSUER),
             "sign_on_label": settings.OIDC_LABEL or _("your company account"),
         }
@@ -396,8 +396,9 @@ class AccountPages(admin.AdminSite):
     def _enrolling(self, request: HttpRequest) -> Any:
         """Return the account if it has given its second factor, or has none to give."""
         user = self._staff(request)
-        on = second_factor.policy() is not second_factor.Policy.OFF
-        if not on or (second_factor.is_enrolled(user) and not second_factor.is_given(request)):
+        if not second_factor.is_on() or (
+            second_factor.is_enrolled(user) and not second_factor.is_given(request)
+        ):
             raise PermissionDenied
         return user
 

@@ -141,7 +141,6 @@ def first_hour(now: datetime) -> datetime:
 
 
 def device_figures(counted: Counts) -> list[Figure]:
-    """Return how many devices are in which state."""
     of = counted.of
     return [
         Figure(_("Devices"), of["devices"], list_url(Device)),

@@ -32,7 +32,6 @@ def may_see(request: HttpRequest, model: type[Model]) -> bool:
 
 
 def may_add(request: HttpRequest, model: type[Model]) -> bool:
-    """Whether this user may add such a row in the admin."""
     return admin.site.get_model_admin(model).has_add_permission(request)
 
 

@@ -45,17 +45,14 @@ class Hits:
 
     @property
     def more(self) -> bool:
-        """Whether there are more hits than are shown."""
         return self.count > len(self.hits)
 
     @property
     def is_capped(self) -> bool:
-        """Whether there may be more than were counted."""
         return self.count > MAX_COUNTED
 
     @property
     def shown_count(self) -> str:
-        """The count, as the lists write it."""
         return bounded_count_text(self.count)
 
 

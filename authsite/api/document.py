@@ -27,7 +27,6 @@ def rendered() -> bytes:
 @login_not_required
 @require_safe
 def openapi(_request: HttpRequest) -> HttpResponse:
-    """Return the document."""
     return HttpResponse(rendered(), content_type="application/json")
 
 

@@ -51,7 +51,6 @@ class RegistrySchema(AutoSchema):
 
     @property
     def handler(self) -> Any:
-        """What answers the operation."""
         return getattr(self.view, getattr(self.view, "action", None) or self.method.lower(), None)
 
     def get_summary(self) -> str:

@@ -60,7 +60,6 @@ class Party(NamedTuple):
 
     @property
     def pem(self) -> str:
-        """The certificate, as staff paste it."""
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 

@@ -87,7 +87,6 @@ class LoopApplication:
         self._senders: WeakValueDictionary[bytes, asyncio.Semaphore] = WeakValueDictionary()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         environ = environ_of(scope)
         environ[BEGAN] = perf_counter()
         body, is_whole = await read_ahead(environ, receive)
@@ -174,7 +173,6 @@ class Client:
         self.headers: Headers = []
 
     def start_response(self, status: str, headers: Headers, _error: object = None) -> Any:
-        """Take status and headers, as WSGI gives them."""
         self.status, self.headers = int(status[:3]), headers
 
     def stream(self, content: Iterable[bytes]) -> None:
@@ -260,7 +258,6 @@ class Rest:
 
     @property
     def is_read(self) -> bool:
-        """Whether all of the body has come."""
         return not self._has_more or (self._left is not None and self._left <= 0)
 
     def read(self, size: int) -> bytes:

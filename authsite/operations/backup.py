@@ -67,7 +67,6 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """How many rows there are in all tables."""
         return sum(self.rows.values())
 
 

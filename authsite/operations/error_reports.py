@@ -30,7 +30,6 @@ class SecretFilter(SafeExceptionReporterFilter):
     )
 
     def get_safe_request_meta(self, request: HttpRequest) -> dict[str, Any]:
-        """Return what the request brought along, without its secrets."""
         meta: dict[str, Any] = super().get_safe_request_meta(request)
         return {name: value for name, value in meta.items() if REQUEST_META.fullmatch(name)}
 

@@ -147,14 +147,12 @@ class Metrics(Telemetry):
             self._calls[endpoint, question, reason] += 1
 
     def timed(self, endpoint: str, seconds: float) -> None:
-        """Count a request by how long it took."""
         with self._lock:
             times = self._seconds[endpoint]
             times.counts[bisect_left(CALL_BUCKETS, seconds)] += 1
             times.total += seconds
 
     def answered_by(self, source: Source) -> None:
-        """Count a question by where it was put to."""
         with self._lock:
             self._answers[source] += 1
 

@@ -177,7 +177,6 @@ class AttributesForm(CurrentForm):
 
 
 def attributes_form(definitions: Sequence[AttributeDefinition]) -> type[AttributesForm]:
-    """Return the form with a field for each of these attributes."""
     fields = {field_name(definition): form_field(definition) for definition in definitions}
     return type("DeviceForm", (AttributesForm,), {"definitions": definitions, **fields})
 
@@ -233,21 +232,17 @@ class AttributeFilter(CountedFilter):
 
 
 def attribute_filter(definition: AttributeDefinition) -> type[AttributeFilter]:
-    """Return the filter of the list of devices by an attribute."""
     own = {"title": definition.name, "parameter_name": field_name(definition)}
     return type("AttributeFilter", (AttributeFilter,), {"definition": definition, **own})
 
 
 def value_text(value: Any) -> str:
-    """Return the value of an attribute as pages show it."""
     if isinstance(value, bool):
         return _("Yes") if value else _("No")
     return visible(value) if isinstance(value, str) else attributes.as_text(value)
 
 
 def attribute_column(definition: AttributeDefinition) -> Any:
-    """Return the column of an attribute in the list of devices."""
-
     @admin.display(description=definition.name)
     def column(device: Device) -> SafeString | str:
         value = device.attributes.get(definition.name)

@@ -80,5 +80,4 @@ def panels_of(request: HttpRequest, row: Device | DeviceGroup, *own: Panel) -> l
 
 
 def facts_of(request: HttpRequest, device: Device) -> list[Fact]:
-    """Return what other apps say in the head of a device's page."""
     return list(filter(None, (make(request, device) for make in FACTS)))

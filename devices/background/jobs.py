@@ -22,6 +22,7 @@ from devices.background.housekeeping import Housekeeper
 from devices.credentials import hashing
 from devices.credentials.sealing import seal, unseal
 from devices.database.conflicts import is_conflict
+from devices.database.turns import update_in_turn
 from devices.extension_points import JOB_CHECKS, WATCHES
 from devices.models import Device, Job
 from devices.models.dependants import dependants, not_deletable
@@ -118,13 +119,13 @@ class ProgressWriter:
         if held.filter(cancel_requested=True).exists() or not held.exists():
             self._is_cancelled.set()
             return
-        with transaction.atomic():  # on SQLite, only one that begins has an equal chance to be next
-            held.update(
-                stage=self._step.stage,
-                done=self._step.done,
-                total=self._step.total,
-                lease_until=timezone.now() + LEASE,
-            )
+        update_in_turn(
+            held,
+            stage=self._step.stage,
+            done=self._step.done,
+            total=self._step.total,
+            lease_until=timezone.now() + LEASE,
+        )
 
 
 def do(job: Job) -> None:

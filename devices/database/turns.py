@@ -3,7 +3,8 @@
 from collections.abc import Collection
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from devices.database.batches import batched
 
@@ -20,6 +21,15 @@ def take_turn(table: str) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [table])
+
+
+def update_in_turn(rows: "QuerySet[Any]", **values: Any) -> int:
+    """Update rows in a transaction of its own; return how many.
+
+    SQLite's writers take turns by transactions: only one that begins may be the next.
+    """
+    with transaction.atomic():
+        return rows.update(**values)
 
 
 def before_locks(model: Any) -> None:

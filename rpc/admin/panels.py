@@ -39,12 +39,10 @@ STATE_TONES = {
 
 
 def ending_badge(ending: SessionEnding) -> SafeString:
-    """Return what became of a session, as a badge."""
     return badge(STATE_TONES[EndingState(ending.state)], ending.receipt())
 
 
 def answer_badge(row: CallRecord) -> SafeString:
-    """Return how what a row counts ended."""
     tone = Tone.GOOD if row.outcome == CallOutcome.ALLOWED else Tone.BAD
     return badge(tone, row.get_outcome_display())
 

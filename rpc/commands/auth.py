@@ -84,7 +84,6 @@ def _request(arguments: Arguments) -> Request:
 
 
 def _decision(arguments: Arguments) -> Wanted:
-    """Return what AuthorizeCommand asks."""
     return DECISIONS, _request(arguments)
 
 

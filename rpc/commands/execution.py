@@ -115,12 +115,10 @@ def _run(planned: Plan, known: Known | Exception | None) -> None:
 
 
 def need_database(calls: Sequence[Call]) -> bool:
-    """Whether any of the calls asks the database."""
     return any(call.name in COMMANDS and COMMANDS[call.name].needs_database for call in calls)
 
 
 def entry_of(call: Call, result: Result) -> Entry:
-    """Return what the journal keeps of a call and its result."""
     return result.entry or Entry(Question.CALL, REASONS[result.status], command=call.name)
 
 

@@ -79,7 +79,6 @@ class Frame(msgspec.Struct, frozen=True):
     echoed: Mapping[str, Any] = NOTHING
 
     def with_arguments(self, arguments: Any) -> "Frame":
-        """Return the frame of one command with its arguments."""
         return replace(self, calls=[replace(self.calls[0], args=arguments)])
 
     def reply(self, results: Sequence[Result]) -> dict[str, Any]:

@@ -6,12 +6,11 @@ about them. (contract: RTIO, "Ending a live session".)
 
 import hmac
 import secrets
-from dataclasses import dataclass
 
-from django.db import transaction
 from django.utils import timezone
 
 from devices.credentials import hashing
+from devices.database.turns import update_in_turn
 from rpc.rtio.models import EndingState, SessionEnding
 from rpc.rtio.models.session_ending import may_connect_again
 
@@ -21,7 +20,6 @@ SECRET_LENGTH = len(PREFIX) + 43  # characters; RTIO takes 24 to 64 bytes
 
 
 def is_one_time(secret: str) -> bool:
-    """Whether a secret has the form of those that end sessions."""
     return len(secret) == SECRET_LENGTH and secret.startswith(PREFIX)
 
 
@@ -36,19 +34,11 @@ def digest(secret: str, pepper: str) -> str:
     return hmac.digest(key, b"authsite one-time secret v1\x00" + secret.encode(), "sha256").hex()
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
-    """What became of a one-time secret that was shown: whether it counts, else why not."""
-
-    accepted: bool
-    problem: str = ""
-
-
-def use(identifier: str, secret: str, caller: str | None) -> Use | None:
-    """Use a one-time secret up; None where it is none of ours and may be an ordinary one.
+def use(identifier: str, secret: str, caller: str | None) -> bool | None:
+    """Use a one-time secret up; return whether it counts.
 
     It counts once, within its seconds, for its device, from its server, and only while the
-    device's session is still to be ended.
+    device's session is still to be ended. None: it is none of ours, and may be an ordinary one.
     """
     if not secret.isascii():
         return None
@@ -57,21 +47,15 @@ def use(identifier: str, secret: str, caller: str | None) -> Use | None:
     row = rows.filter(secret_digest__in=digests).first()
     if row is None:
         return None
-    backend = row.server.backend
-    for problem, present in (
-        ("another device", row.identifier != identifier),
-        ("another caller", backend is not None and backend.identifier != caller),
-        ("not waiting", row.state != EndingState.WAITING),
-        ("late", row.secret_valid_until is None or row.secret_valid_until <= timezone.now()),
-        ("may connect again", identifier in may_connect_again([row])),
-    ):
-        if present:
-            return Use(accepted=False, problem=problem)
+    backend, now = row.server.backend, timezone.now()
+    is_of_caller = backend is None or backend.identifier == caller
+    is_in_time = row.secret_valid_until is not None and now < row.secret_valid_until
+    is_due = row.state == EndingState.WAITING and is_in_time
+    if not (row.identifier == identifier and is_of_caller and is_due):
+        return False
+    if may_connect_again([row]):
+        return False
     unused = SessionEnding.objects.filter(
         pk=row.pk, secret_digest=row.secret_digest, secret_used_at=None
     )
-    with transaction.atomic():  # SQLite's writers take turns by transactions
-        is_first = unused.update(secret_used_at=timezone.now())
-    if not is_first:
-        return Use(accepted=False, problem="used")
-    return Use(accepted=True)
+    return update_in_turn(unused, secret_used_at=now) > 0

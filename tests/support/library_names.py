@@ -76,7 +76,7 @@ NAMES = [
         "what a list raises for an address that makes no sense",
     ),
     Name(f"{ADMIN}.options", "IS_POPUP_VAR", "devices/admin/base/pages.py", "forms in pop-ups"),
-    Name(f"{ADMIN}.helpers", "ACTION_CHECKBOX_NAME", "devices/admin/base/pages.py", "of a list"),
+    Name(f"{ADMIN}.helpers", "ACTION_CHECKBOX_NAME", "devices/admin/base/actions.py", "of a list"),
     Name(f"{ADMIN}.utils", "label_for_field", "devices/admin/base/lists.py", "heads of columns"),
     Name(f"{ADMIN}.views.main", "ORDER_VAR", "devices/admin/base/lists.py", "of a list"),
     Name(f"{ADMIN}.views.main", "PAGE_VAR", "devices/admin/base/lists.py", "of a list"),

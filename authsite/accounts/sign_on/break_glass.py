@@ -21,8 +21,7 @@ logger = logging.getLogger("authsite.sign_on")
 
 def lack_second_factor() -> bool:
     """Whether break-glass accounts are named and none of them can be asked for a second factor."""
-    off = second_factor.policy() is second_factor.Policy.OFF
-    return bool(settings.BREAK_GLASS_ACCOUNTS) and off
+    return bool(settings.BREAK_GLASS_ACCOUNTS) and not second_factor.is_on()
 
 
 class PasswordPolicy:

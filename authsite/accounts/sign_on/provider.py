@@ -188,8 +188,6 @@ class Provider(DjangoOAuth2App):
             return claims, id_token
 
     def _claims(self, token: dict[str, Any], nonce: str) -> Claims:
-        """Return the claims of an ID token."""
-
         def parsed() -> Claims:
             found = self.parse_id_token(
                 token,

@@ -34,7 +34,6 @@ class ProxySignOn:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer, as to whom the proxy names."""
         if request.path_info.startswith(PAGES):
             try:
                 _sign_on(request)
@@ -62,9 +61,7 @@ def _sign_on(request: HttpRequest) -> None:
     sessions.begin(request, user, sessions.Source.PROXY, subject=name)
     # A proxy asks nobody again: the second factor confirms, and who has none yet sets one up.
     login.record_password(request)
-    if second_factor.policy() is not second_factor.Policy.OFF and (
-        not second_factor.is_enrolled(user)
-    ):
+    if second_factor.is_on() and not second_factor.is_enrolled(user):
         reauthentication.confirm(request)
     logger.info("%r was signed on by the proxy", user.get_username())
 

@@ -81,7 +81,6 @@ class SignOnRefused(Exception):
 
 
 def refusal_page(request: HttpRequest, refusal: SignOnRefused) -> TemplateResponse:
-    """Return the page that says why somebody was not signed on."""
     return site_page(
         admin.site,
         request,

@@ -38,7 +38,6 @@ class TokenAuthentication(BaseAuthentication):
     """
 
     def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
-        """Return the owner and the token; one statement."""
         scheme, _space, text = str(request.META.get("HTTP_AUTHORIZATION", "")).partition(" ")
         if scheme.lower() != "bearer":
             return None
@@ -98,7 +97,6 @@ class Guesses:
         self._left = WINDOW - now % WINDOW
 
     def check(self) -> None:
-        """Raise Throttled where there were too many."""
         made = 0
         with outages.noting("wrong tokens cannot be counted"):
             made = cache.get(self._key, 0)

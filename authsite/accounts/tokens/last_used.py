@@ -43,7 +43,6 @@ class TokenUseWorker(WriteBehindWorker[int, Use]):
         self._start()
 
     def write(self, batch: list[tuple[int, Use]]) -> None:
-        """Write the uses, in one short transaction."""
         with without_waiting():
             for pk, use in sorted(batch):
                 row = ApiToken.objects.filter(pk=pk)

@@ -331,7 +331,6 @@ class ApiToken(Revocable):
         return [rule.in_words(in_words(rule.permission), names.get(rule.group)) for rule in read]
 
     def narrows(self, permission: str) -> bool:
-        """Whether there are rules about a permission."""
         return bool(self.rules_about(permission))
 
     def narrow(self, queryset: "QuerySet[Row]") -> "QuerySet[Row]":

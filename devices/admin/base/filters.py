@@ -40,7 +40,6 @@ def counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
 
 
 def bounded_count_text(count: int) -> str:
-    """Return a count as a filter shows it."""
     return count_text(min(count, MAX_COUNTED), is_cut=count > MAX_COUNTED)
 
 

@@ -58,7 +58,6 @@ def badge(tone: str, text: object) -> SafeString:
 
 
 def enabled_badge(enabled: bool) -> SafeString:
-    """Return the badge of what can be switched off."""
     return badge(Tone.GOOD, _("enabled")) if enabled else badge(Tone.OFF, _("disabled"))
 
 
@@ -118,7 +117,6 @@ def field_column(field: str, description: Any, show: Callable[[Any], Any] | None
 
 
 def moment_column(field: str, description: Any) -> Any:
-    """Return a column that shows a date and time field as a moment."""
     return field_column(field, description, moment)
 
 

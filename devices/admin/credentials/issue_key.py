@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Max
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -142,20 +142,11 @@ class IssueKeyMixin(OwnPagesMixin):
             return redirect("admin:devices_device_issue_key", obj.pk)
         return super().response_add(request, obj, post_url_continue)
 
-    def has_issue_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may add keys, and see the device that the page names."""
-        may_add = request.user.has_perm("devices.add_presharedkey")
-        return may_add and self.has_view_permission(request)
-
-    def has_rotate_permission(self, request: HttpRequest) -> bool:
-        may_end = request.user.has_perm("devices.change_presharedkey")
-        return may_end and self.has_issue_permission(request)
-
-    @own_page("<int:object_id>/issue-key/", needs="issue")
+    @own_page("<int:object_id>/issue-key/")
     @recently_authenticated
     def issue_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a key, or register a known secret; a generated one is shown on this answer only."""
-        device = get_object_or_404(Device, pk=object_id)
+        device = self._device(request, object_id, "devices.add_presharedkey")
         form = IssueKeyForm(request.POST or None)
         if answer := self._answered(request, device, form, self._issued):
             return answer
@@ -168,6 +159,12 @@ class IssueKeyMixin(OwnPagesMixin):
             button=_("Issue the key"),
             script_values={"secret-rules": strength_rules(device)},
         )
+
+    def _device(self, request: HttpRequest, object_id: int, *needed: str) -> Device:
+        """Return the device for whoever has these permissions and may see what the page names."""
+        if not (self.has_view_permission(request) and request.user.has_perms(needed)):
+            raise PermissionDenied
+        return get_object_or_404(Device, pk=object_id)
 
     def _answered(
         self,
@@ -209,11 +206,12 @@ class IssueKeyMixin(OwnPagesMixin):
             messages.warning(request, _("It is weak. %(why)s") % {"why": warning})
         return redirect("admin:devices_device_change", device.pk)
 
-    @own_page("<int:object_id>/rotate-keys/", needs="rotate")
+    @own_page("<int:object_id>/rotate-keys/")
     @recently_authenticated
     def rotate_keys(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a new key and let the old ones end; the new secret is shown on this answer only."""
-        device = get_object_or_404(Device, pk=object_id)
+        needed = ("devices.add_presharedkey", "devices.change_presharedkey")
+        device = self._device(request, object_id, *needed)
         form = RotateKeysForm(request.POST or None)
         if answer := self._answered(request, device, form, self._rotated):
             return answer

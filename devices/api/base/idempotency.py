@@ -27,6 +27,7 @@ from rest_framework.response import Response
 
 from devices.api.base import problems
 from devices.credentials import hashing
+from devices.database.turns import update_in_turn
 from devices.models import IdempotentAnswer
 from devices.models.idempotent_answer import KEPT
 
@@ -77,9 +78,8 @@ class Claim:
             if row.created > now - LEASE:
                 raise _in_progress()
         stands = {"pk": row.pk, "holder": row.holder} if row is not None else {"pk": None}
-        with transaction.atomic():  # on SQLite, only one that begins has an equal chance to be next
-            is_taken = IdempotentAnswer.objects.filter(**stands).update(**fields, answer=None)
-        if not is_taken:
+        stale = IdempotentAnswer.objects.filter(**stands)
+        if not update_in_turn(stale, **fields, answer=None):
             raise _in_progress()
         return None
 

@@ -130,7 +130,6 @@ class Unavailable(Problem):
 
 
 def body(status: int, code: str, detail: str, **extra: Any) -> dict[str, Any]:
-    """Return the body of a problem (RFC 9457)."""
     return {
         "type": f"urn:problem-type:authsite:{code}",
         "title": HTTPStatus(status).phrase,

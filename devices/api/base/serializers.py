@@ -111,7 +111,6 @@ class RowField(serializers.PrimaryKeyRelatedField):
         return {one for one in keys if self.key_type is str or abs(one) <= MAX_KEY}
 
     def found(self, rows: Any, keys: set[Any]) -> dict[Any, Any]:
-        """Return the rows of these keys."""
         return dict(rows.in_bulk(keys, field_name=self.key_field)) if keys else {}
 
     def row(self, key: Any, known: Mapping[Any, Any]) -> Any:

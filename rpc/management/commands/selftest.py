@@ -146,7 +146,6 @@ def _differences(where: str, expected: Any, found: Any) -> Iterator[str]:
 
 
 def _describe(outcome: dict[str, Any]) -> str:
-    """Return an outcome in lines for people."""
     documented = "for example" if outcome["may_differ"] else "expected   "
     lines = [
         f"{'pass' if outcome['passed'] else 'FAIL'}  {outcome['name']}",

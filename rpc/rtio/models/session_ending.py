@@ -184,7 +184,6 @@ class SessionEnding(Recorded):
         return self.requested_at + GIVE_UP_AFTER
 
     def receipt(self) -> str:
-        """Return what became of it, in words."""
         if self.state == EndingState.ENDED:
             return str(
                 _("ended at %(server)s after %(ms)d ms")
