@@ -183,7 +183,6 @@ class Results:
                 yield half, known[-1]["rate"]
 
     def has(self, name: str) -> bool:
-        """Whether somebody was asked."""
         return (KEEP_ALIVE, name) in self.rounds
 
     def of(self, mode: str) -> Iterator[tuple[str, list[Figures]]]:
@@ -234,7 +233,6 @@ class Results:
         return table([HALF[mode], *CALM], rows)
 
     def decisions(self) -> str:
-        """Return the table of decisions about commands."""
         rows = []
         for name, singly in self.of("authorize"):
             frames = self.rounds["frames", name]
@@ -291,9 +289,8 @@ def parser(description: str | None, *, rounds: int, seconds: float) -> argparse.
 
 
 def main() -> None:
-    """Measure, and print tables."""
     words = parser(__doc__, rounds=5, seconds=10)
-    words.add_argument("--only", nargs="+", help="of the contenders, by short or whole names")
+    words.add_argument("--only", nargs="+", help="of the contenders")
     words.add_argument("--quick", action="store_true", help="see that it works; no figures")
     options = parsed(words)
     if options.quick:

@@ -109,7 +109,8 @@ def empty_view() -> Contender:
         ],
         "an empty Django view",
         ("empty",),
-        variables={"DJANGO_SETTINGS_MODULE": "benchmarks.competitors.empty"},
+        "PostgreSQL",  # beside which it is asked; it asks none itself
+        {"DJANGO_SETTINGS_MODULE": "benchmarks.competitors.empty"},
     )
 
 
@@ -133,20 +134,11 @@ def compiled(folder: Path) -> Contender | None:
     )
 
 
-def chosen(contenders: Mapping[str, Contender], words: Iterable[str]) -> list[Contender]:
-    """Return the contenders that the words name, by short names or whole ones.
-
-    A word may hold several short names, separated by commas; whole names have commas themselves.
-    """
-    by_name = {contender.name: contender for contender in contenders.values()}
-    found = []
-    for word in words:
-        for name in [word] if word in by_name else word.split(","):
-            contender = by_name.get(name) or contenders.get(name.strip())
-            if contender is None:
-                raise SystemExit(f"{name!r} is none of {', '.join(contenders)}")
-            found.append(contender)
-    return found
+def chosen(contenders: Mapping[str, Contender], names: Iterable[str]) -> list[Contender]:
+    """Return the contenders of these short names."""
+    if unknown := set(names) - contenders.keys():
+        raise SystemExit(f"{', '.join(unknown)}: known are {', '.join(contenders)}")
+    return [contenders[name] for name in names]
 
 
 def everyone(folder: Path) -> dict[str, Contender]:

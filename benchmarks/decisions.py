@@ -1,8 +1,8 @@
 """Measure decisions: 100, 10,000 and 1,000,000 rules over 100,000 devices, beside two peers.
 
-    python -m benchmarks.decisions [--sizes 100,10000,1000000] [--peers SECONDS]
+    python -m benchmarks.decisions [--kind PostgreSQL] [--sizes 100,10000,1000000]
 
-On a SQLite file and a PostgreSQL of its own, which are gone afterwards. Prints a Markdown table.
+On a SQLite file or a PostgreSQL of its own, which is gone afterwards. Prints a Markdown table.
 DECISIONS_DEVICES and DECISIONS_QUESTIONS make it smaller, to see that it works. How many decisions
 a second a server makes over HTTP is in `benchmarks.compare`.
 """
@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
-from benchmarks.registries import DATABASES, empty, run
+from benchmarks.registries import DATABASES, empty, set_up
+from benchmarks.report import table
 
 DEVICES = int(os.environ.get("DECISIONS_DEVICES", "100000"))
 GROUPS = 1_000
@@ -29,6 +30,10 @@ SERVICES = [
     f"/v1/{name}" for name in ("Config", "Sys", "Led", "Motor", "Log", "Vars", "Wifi", "OTA")
 ]
 METHODS = ["Get", "Set", "List", "Reset", "Info"]
+HEAD = (
+    *("engine", "rules", "load s", "median ms", "p99 ms", "in frames of 100, ms each"),
+    *("asked", "allowed"),
+)
 Ask = Callable[[int, int, str], bool]  # whether one device may send another a command
 
 
@@ -52,6 +57,18 @@ class Figures(NamedTuple):
     asked: int
     allowed: int
     batched: float | None = None
+
+    def row(self) -> list[str]:
+        return [
+            self.engine,
+            f"{self.rules:,}",
+            f"{self.load:.1f}",
+            f"{self.median:.3f}",
+            f"{self.p99:.3f}",
+            "" if self.batched is None else f"{self.batched:.3f}",
+            f"{self.asked:,}",
+            f"{self.allowed:,}",
+        ]
 
 
 def device_name(number: int) -> str:
@@ -160,10 +177,7 @@ def add_ends() -> dict[str, list[int]]:
 
 
 def measure_ours(sizes: Sequence[int]) -> Iterator[Figures]:
-    """Load and measure in the empty registry that DATABASE_URL names."""
-    import django
-
-    django.setup()
+    """Load and measure in the empty registry that this process works on."""
     from django.db import connection, transaction
 
     from acl.engine.decisions import decide, decide_many
@@ -320,13 +334,7 @@ def cedar_with(size: int, devices: set[int]) -> Ask:
     return ask
 
 
-def print_row(figures: Figures) -> None:
-    batched = "" if figures.batched is None else f"{figures.batched:.3f}"
-    print(
-        f"| {figures.engine} | {figures.rules:,} | {figures.load:.1f} | {figures.median:.3f} | "
-        f"{figures.p99:.3f} | {batched} | {figures.asked:,} | {figures.allowed:,} |",
-        flush=True,
-    )
+PEERS = {"pycasbin": casbin_with, "cedarpy": cedar_with}
 
 
 def main() -> None:
@@ -335,27 +343,15 @@ def main() -> None:
     parser.add_argument(
         "--peers", type=float, default=120, metavar="SECONDS", help="for each peer; 0: none"
     )
-    parser.add_argument("--only", choices=DATABASES, help="one kind of database")
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=DATABASES, default="SQLite", help="of database")
     options = parser.parse_args()
     sizes = [int(size) for size in options.sizes.split(",")]
-    if options.measure:
-        for figures in measure_ours(sizes):
-            print_row(figures)
-        return
-    print(
-        "| engine | rules | load s | median ms | p99 ms | in frames of 100, ms each | asked "
-        "| allowed |"
-    )
-    print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
-    command = ("-m", "benchmarks.decisions", "--measure", "--sizes", options.sizes)
-    for kind in [options.only] if options.only else reversed(DATABASES):
-        with empty(kind) as registry:
-            run(registry.url, *command)
-    peers = (("pycasbin", casbin_with), ("cedarpy", cedar_with)) if options.peers else ()
-    for engine, load_engine in peers:
-        for figures in measure_peer(engine, load_engine, sizes, options.peers):
-            print_row(figures)
+    with empty(options.kind) as registry:
+        set_up(registry.url)
+        measured = list(measure_ours(sizes))
+    for engine, load in PEERS.items() if options.peers else ():
+        measured += measure_peer(engine, load, sizes, options.peers)
+    print(table(HEAD, [figures.row() for figures in measured]))
 
 
 if __name__ == "__main__":

@@ -103,7 +103,6 @@ def sizes(asked: Registry) -> Sizes:
 
 
 def main() -> None:
-    """Measure, and print a table for each kind of database."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600, help="of load, on each database")
     parser.add_argument("--devices", type=int, default=100_000)

@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--wrong", type=int, default=200, help="others, with a wrong secret")
     parser.add_argument("--registered", type=int, default=100_000, help="devices in all")
     parser.add_argument(
-        "--only", nargs="+", default=["postgresql,sqlite,fastapi"], help="of the contenders"
+        "--only", nargs="+", default=["postgresql", "sqlite", "fastapi"], help="of the contenders"
     )
     options = parsed(parser)
     sizes = [int(size) for size in options.devices.split(",")]

@@ -30,7 +30,7 @@ from benchmarks.compare import (
     spread,
     waits,
 )
-from benchmarks.contenders import chosen, everyone, ours
+from benchmarks.contenders import everyone, ours
 from benchmarks.endurance import MIB, stages
 from benchmarks.registries import DATABASES, Registry, registry
 from benchmarks.report import parsed, publish, table
@@ -60,7 +60,6 @@ class Target(NamedTuple):
     is_reached: bool
 
     def row(self) -> list[str]:
-        """Return the cells of a table's row."""
         return [self.name, self.aim, self.figure, "reached" if self.is_reached else "not reached"]
 
 
@@ -116,7 +115,6 @@ def tails(results: Results) -> Iterator[Target]:
 
 
 def decisions(results: Results) -> Iterator[Target]:
-    """Yield the rates of decisions."""
     for name in filter(results.has, OURS):
         ratio = results.ratio(("authorize", name), (KEEP_ALIVE, name)) or 0
         yield Target(
@@ -180,7 +178,6 @@ def carried(asked: Registry, kind: str, seconds: float) -> list[str]:
 
 
 def arguments() -> argparse.Namespace:
-    """Return what the command line says."""
     words = parser(__doc__, rounds=2, seconds=3)
     words.add_argument("--long", type=float, default=40, help="seconds of full load")
     words.add_argument("--fleet", type=int, default=5_000, help="the first that comes at once")
@@ -191,7 +188,6 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure, and print tables."""
     options = arguments()
     results = Results()
     reached: list[Target] = []
@@ -201,8 +197,8 @@ def main() -> None:
         known = everyone(registries[kinds[0]].folder)
         contenders = [
             contender
-            for contender in chosen(known, [*OURS, TUNED, EMPTY])
-            if contender.database in registries
+            for contender in known.values()
+            if contender.name in {*OURS, TUNED, EMPTY} and contender.database in registries
         ]
         results.run(contenders, registries, options)
         long, limits = [], []

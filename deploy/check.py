@@ -100,7 +100,6 @@ def check_systemd(folder: Path) -> str:
 
 
 def check_haproxy(folder: Path) -> str:
-    """Check HAProxy's configuration."""
     certificate(folder)
     text = (DEPLOY / "haproxy" / "haproxy.cfg").read_text()
     (folder / "haproxy.cfg").write_text(text.replace("/etc/haproxy/", f"{folder}/"))

@@ -86,7 +86,6 @@ class Member:
             return {}
 
     def is_primary(self) -> bool:
-        """Whether it takes writes."""
         return self.status().get("role") in {"primary", "master"}
 
     def kill(self) -> None:

@@ -170,50 +170,11 @@ def unconfirmed(folder: Path, report: Report) -> None:
             quick = time.monotonic() - began
         report.add(probe)
         report.must(not report.refused, "verifications were refused")
+        report.must(probe.slowest() < 1, f"a verification took {probe.slowest():.2f} s")
         report.say(
             f"staff answered after {took:.1f} s, told; slowest verification {probe.slowest():.2f} s"
         )
         report.counter = f"with both standbys: {quick:.1f} s, nothing told"
-
-
-@drill("a standby dies while staff save", seconds=240)
-def standby_dies(folder: Path, report: Report) -> None:
-    """Kill a standby under strict settings: saves wait, verifications do not."""
-    with migrated(folder) as (nodes, server):
-        devices = register(server, 20)
-        nodes.be_strict()
-        with server, Probe([server], devices[:10]) as probe:
-            time.sleep(2)
-            saved: list[int] = []
-
-            def save(key: int) -> None:
-                with nodes.primary.connect() as connection:
-                    revoke(connection, key)
-                    saved.append(key)
-
-            nodes.standbys[0].kill()
-            killed = time.monotonic()
-            savers = [threading.Thread(target=save, args=(known.key,)) for known in devices[10:18]]
-            for saver in savers:
-                saver.start()
-            time.sleep(4)
-            during = [answer for answer in list(probe.answers) if answer.asked > killed]
-            report.must(not saved, "a save did not wait for the dead standby")
-            report.counter = f"{len(savers)} saves waited"
-            # What Patroni does once it notices: the standby leaves the list.
-            nodes.primary.configure("synchronous_standby_names", "FIRST 1 (*)")
-            for saver in savers:
-                saver.join(10)
-            report.must(len(saved) == len(savers), "saves did not go on")
-        report.add(probe)
-        slowest = max(answer.answered - answer.asked for answer in during)
-        report.must(slowest < 1.0, f"a verification took {slowest:.2f} s")
-        report.must(not report.refused, "verifications were refused")
-        middle = sorted(answer.answered - answer.asked for answer in during)
-        report.say(
-            f"verifier meanwhile: {len(during)}, 99 % {middle[int(len(middle) * 0.99)] * 1000:.0f} "
-            f"ms, slowest {slowest * 1000:.0f} ms"
-        )
 
 
 def write_until(

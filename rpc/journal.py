@@ -140,7 +140,7 @@ class Journal(WriteBehindWorker[CallKey, CallCount]):
                         key = among_others(key, known=entry.known)
                     counted = self._count_of(key, moment)
                     if len(self._collected) == self.capacity // 2:
-                        self._end_pause()
+                        self._wake.set()
                 counted.count += 1
                 counted.last, counted.rule, counted.request = moment, entry.rule, request
         if self._thread is None:

@@ -75,7 +75,6 @@ async def refuse(request: Request, error: RequestValidationError) -> JSONRespons
 
 @app.post("/deviceverifier")
 async def verify(question: Question, request: Request) -> Answer:
-    """Answer whether the secret is the device's."""
     if question.method != "verify":
         return Answer(id=question.id, code="METHOD_NOT_ALLOWED")
     if not 30 <= len(question.deviceid) <= 40:
@@ -92,6 +91,5 @@ async def verify(question: Question, request: Request) -> Answer:
 
 
 def matches(secret: str, digest: str) -> bool:
-    """Whether a digest was made of the secret."""
     made = hmac.digest(PEPPER, CONTEXT + secret.encode(), hashlib.sha256).hex()
     return hmac.compare_digest(made, digest)

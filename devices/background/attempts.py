@@ -83,7 +83,6 @@ class BackgroundThread:
         raise NotImplementedError
 
     def serve(self) -> None:
-        """Work in the background of this process from now on."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -160,7 +159,6 @@ class Worker(BackgroundThread, Generic[Attempt]):
         return self._loop
 
     def end_loop(self) -> None:
-        """End the event loop and its thread, if there is one."""
         if self._loop is not None and self._connections is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._connections.join()

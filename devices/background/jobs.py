@@ -228,7 +228,6 @@ def _check_permitted(job: Job, run: Import) -> None:
 
 
 def report(run: Import) -> dict[str, Any]:
-    """Return what an import found, for programs."""
     return {
         "imported": False,
         **run.counts,

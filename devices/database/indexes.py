@@ -87,7 +87,6 @@ class _Meanwhile:
     adds: bool  # an index, where it is run forwards
 
     def _name(self) -> str:
-        """Return the name of the index."""
         raise NotImplementedError
 
     def database_forwards(self, app_label: str, schema_editor: Any, *states: Any) -> None:

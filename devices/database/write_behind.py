@@ -55,7 +55,7 @@ class WriteBehindWorker(Generic[Name, Record]):
     def __init__(self) -> None:
         self._collected: dict[Name, Record] = {}
         self._lock = threading.Lock()
-        self._wake = threading.Event()
+        self._wake = threading.Event()  # ends a pause of the thread
         self._ended = False
         self._thread: threading.Thread | None = None
 
@@ -157,10 +157,6 @@ class WriteBehindWorker(Generic[Name, Record]):
         """Leave the interpreter to requests; whether the thread has no more time, since it ends."""
         self._wake.wait(seconds)
         return self._ended and threading.current_thread() is self._thread
-
-    def _end_pause(self) -> None:
-        """End a pause of the thread."""
-        self._wake.set()
 
     def _finish(self) -> None:
         self._ended = True

@@ -212,8 +212,6 @@ def seal_again() -> None:
 
 
 class Deliverer(attempts.Worker[Attempt]):
-    """Calls webhooks."""
-
     name = "webhooks"
 
     def __init__(self) -> None:

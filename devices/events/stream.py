@@ -140,14 +140,12 @@ def _edge(after: str, stream: EventStream) -> tuple[int, str]:
     return position, f"{position}-{uid.hex[:8]}" if uid is not None else BEGINNING
 
 
-def prune(before: datetime, *, dry_run: bool = False) -> int:
+def prune(before: datetime) -> int:
     """Forget the events before a moment, and what webhooks were sent of them; return how many.
 
     Only what is numbered, from the first one on, and a thousand at a time.
     """
     number()
-    if dry_run:
-        return Event.objects.filter(position__isnull=False, moment__lt=before).count()
     forgotten = 0
     while last := _oldest(before):
         with transaction.atomic():

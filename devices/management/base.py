@@ -163,7 +163,6 @@ def counted(n: int, one: str, many: str = "") -> str:
 
 
 def fields_of(row: object, *names: str) -> dict[str, Any]:
-    """Return these fields of a row, by their names."""
     return {name: getattr(row, name) for name in names}
 
 

@@ -1,5 +1,6 @@
 """Credentials of devices as commands print them."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -51,13 +52,8 @@ class ListCredentialsCommand(RegistryCommand):
     """A command that lists credentials by device: those that live, or all."""
 
     noun: str
-
-    def rows(self) -> Any:
-        """Return all credentials of the sort."""
-        raise NotImplementedError
-
-    def described(self, row: Any, now: datetime) -> dict[str, Any]:
-        raise NotImplementedError
+    credentials: Any  # all of the sort, as a query
+    described: Callable[[Any, datetime], dict[str, Any]]  # a static method
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_filter(parser)
@@ -66,7 +62,7 @@ class ListCredentialsCommand(RegistryCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         now, limit = timezone.now(), options["limit"]
-        rows = self.rows() if options["all"] else self.rows().live_at(now)
+        rows = self.credentials.all() if options["all"] else self.credentials.live_at(now)
         if options["filter"]:
             rows = rows.filter(device__in=chosen(options["filter"]).values("pk"))
         rows = rows.select_related("device").order_by("device__identifier", "pk")

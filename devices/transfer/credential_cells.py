@@ -36,7 +36,7 @@ class CredentialCells:
         certificates = known.certificates.get(entry.device.pk or 0, [])
         try:
             if "certificate" in values:
-                entry.certificate = self._certificate(entry, values["certificate"], certificates)
+                entry.certificate = self._certificate(values["certificate"], certificates)
         except ValidationError as error:
             self._found.add_problem(entry.row, "certificate", " ".join(error.messages))
         until = values.get("secret_until")
@@ -123,9 +123,7 @@ class CredentialCells:
                 params={"most": self._most_hashes},
             )
 
-    def _certificate(
-        self, entry: Entry, pem: str, certificates: Sequence[Certificate]
-    ) -> Certificate | None:
+    def _certificate(self, pem: str, certificates: Sequence[Certificate]) -> Certificate | None:
         """Return the certificate to pin, or None where it is pinned already; ValidationError."""
         wanted = Certificate.objects.prepare(device=None, presented=pem, label=self._label)
         for one in certificates:

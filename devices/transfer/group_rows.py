@@ -50,7 +50,6 @@ class GroupRows:
         self.pks = dict(DeviceGroup.objects.order_by().values_list("name", "pk"))
 
     def note_named(self, names: frozenset[str], row: int) -> None:
-        """Note that the row of a device names these groups."""
         for name in names - self.pks.keys():
             self._missing.setdefault(name, []).append(row)
 

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 
 from django.core.exceptions import ValidationError
@@ -145,18 +146,26 @@ def _record(row: int, header: Sequence[str], cells: Sequence[str]) -> Record:
     return record
 
 
+@contextmanager
+def _decoding(row: int, otherwise: str) -> Iterator[None]:
+    """Refuse the file where the block cannot decode a row; `otherwise` says what it is not."""
+    try:
+        yield
+    except DuplicateNameError as error:
+        raise refused(str(TWICE), row=row, name=error.name[:100]) from None
+    except LongNumberError as error:
+        raise refused(str(error), row=row) from None
+    except (ValueError, RecursionError):
+        raise refused(otherwise, row=row) from None
+
+
 def read_ndjson(content: bytes, layout: Layout) -> Iterator[Record]:
     """Yield the objects of a text, one a line."""
     for row, line in enumerate(_lines(content), 1):
         if line.strip():
-            try:
-                yield _object(row, DECODER.decode(line), layout)
-            except DuplicateNameError as error:
-                raise refused(str(TWICE), row=row, name=error.name[:100]) from None
-            except LongNumberError as error:
-                raise refused(str(error), row=row) from None
-            except (ValueError, RecursionError):
-                raise refused(_("The line is no JSON object."), row=row) from None
+            with _decoding(row, _("The line is no JSON object.")):
+                found = DECODER.decode(line)
+            yield _object(row, found, layout)
 
 
 BLANK = re.compile(r"[ \t\r\n]*")
@@ -171,14 +180,8 @@ def read_json(content: bytes, layout: Layout) -> Iterator[Record]:
     position = _skip(text, position + 1)
     while text[position : position + 1] != "]":
         row += 1
-        try:
+        with _decoding(row, _("This is no JSON.")):
             found, position = DECODER.raw_decode(text, position)
-        except DuplicateNameError as error:
-            raise refused(str(TWICE), row=row, name=error.name[:100]) from None
-        except LongNumberError as error:
-            raise refused(str(error), row=row) from None
-        except (ValueError, RecursionError):
-            raise refused(_("This is no JSON."), row=row) from None
         yield _object(row, found, layout)
         position = _skip(text, position)
         if text[position : position + 1] == ",":
@@ -245,5 +248,4 @@ def lines(
 
 
 def dumps(row: Row) -> str:
-    """Return a row as a line of JSON."""
     return attributes.as_text(row)

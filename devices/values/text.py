@@ -45,7 +45,6 @@ def joined(names: Iterable[object], most: int | None = None) -> str:
 
 
 def labelled(name: object, value: object) -> str:
-    """Return what something is called and what it is."""
     return gettext("%(name)s: %(value)s") % {"name": name, "value": value}
 
 

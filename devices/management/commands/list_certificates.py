@@ -1,6 +1,3 @@
-from datetime import datetime
-from typing import Any
-
 from devices.management.credentials import ListCredentialsCommand, described_certificate
 from devices.models import Certificate
 
@@ -13,9 +10,5 @@ class Command(ListCredentialsCommand):
         "  --filter groups=Roof --filter enabled=true"
     )
     noun = "certificate"
-
-    def rows(self) -> Any:
-        return Certificate.objects.with_list_state()
-
-    def described(self, row: Certificate, now: datetime) -> dict[str, Any]:
-        return described_certificate(row, now)
+    credentials = Certificate.objects.with_list_state()
+    described = staticmethod(described_certificate)

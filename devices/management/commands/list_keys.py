@@ -1,6 +1,3 @@
-from datetime import datetime
-from typing import Any
-
 from devices.management.credentials import ListCredentialsCommand, described_key
 from devices.models import PreSharedKey
 
@@ -12,9 +9,5 @@ class Command(ListCredentialsCommand):
         "  --filter groups=Roof --filter enabled=true"
     )
     noun = "key"
-
-    def rows(self) -> Any:
-        return PreSharedKey.objects.all()
-
-    def described(self, row: PreSharedKey, now: datetime) -> dict[str, Any]:
-        return described_key(row, now)
+    credentials = PreSharedKey.objects.all()
+    described = staticmethod(described_key)

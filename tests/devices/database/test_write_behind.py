@@ -67,7 +67,7 @@ def writer(settings: Any) -> Iterator[Numbers]:
 def at_work(writer: Numbers) -> Numbers:
     """Return a writer that has begun to write 51 numbers in 20 seconds."""
     writer.note(*range(50, -1, -1))
-    writer._end_pause()
+    writer._wake.set()
     while not writer.written:
         time.sleep(0.01)
     return writer
@@ -86,12 +86,12 @@ def test_what_waits_is_written_evenly(writer: Numbers, settings: Any) -> None:
 def test_the_more_is_collected_meanwhile_the_shorter_the_pauses(at_work: Numbers) -> None:
     assert not at_work.is_done.wait(1)
     at_work.note(*range(100, 150))  # half of what may wait
-    at_work._end_pause()
+    at_work._wake.set()
     written = len(at_work.written)
     assert not at_work.is_done.wait(2)  # 50 rows in 8 s
     assert len(at_work.written) > written + 6  # 5 in these 2 s, had there been nothing more
     at_work.note(*range(150, 200))
-    at_work._end_pause()
+    at_work._wake.set()
     assert at_work.is_done.wait(2)
     deadline = time.monotonic() + 2
     while 100 not in at_work.written:  # the next ones are not left until 20 s are over
@@ -111,7 +111,7 @@ def test_where_half_of_what_may_wait_is_there_writing_goes_on_at_once(
 
     monkeypatch.setattr(writer, "write", write_while_more_comes)
     writer.note(1)
-    writer._end_pause()
+    writer._wake.set()
     assert writer.is_done.wait(5)
 
 
@@ -121,7 +121,7 @@ def test_the_log_begins_anew_right_after_the_last_batch(
     begun = threading.Event()
     monkeypatch.setattr(write_behind, "truncate_wal", lambda _connection: begun.set())
     writer.note(0)
-    writer._end_pause()
+    writer._wake.set()
     assert begun.wait(5)
 
 
@@ -136,7 +136,7 @@ def test_in_an_outage_much_is_tried_once_in_a_while(
 
     monkeypatch.setattr(writer, "write", fail)
     writer.note(*range(1, 201))  # twice its capacity
-    writer._end_pause()
+    writer._wake.set()
     time.sleep(1)
     assert tried == [[(1, None)]]
     assert writer.waiting() == 200
