@@ -16,7 +16,7 @@ import pytest
 from benchmarks import compare, machine, report, targets, wrk
 from benchmarks.compare import load, measured
 from benchmarks.contenders import Contender, everyone
-from benchmarks.registries import Registry, registry
+from benchmarks.registries import DATABASES, Registry, registry
 from tests.support.postgres import SCHEMES
 from tests.support.servers import migrated
 
@@ -117,6 +117,13 @@ def test_a_small_fleet_is_admitted_at_once() -> None:
     _, devices, beside, at_once, failures, *_ = cells(printed, "Authsite, PostgreSQL")[0]
     assert (devices, at_once, failures) == ("40", "40", "—")
     assert "VERIFICATION_FAILED" in beside
+
+
+@trial
+def test_requests_are_measured_without_a_server() -> None:
+    printed = run("in_process", *("--devices", "200", "--share", "0.01", "--at-once", "3"))
+
+    assert len(cells(printed, "3")) == len(DATABASES)
 
 
 @trial
