@@ -69,6 +69,10 @@ def counted_as(request: HttpRequest, credentials: dict[str, Any] | None = None) 
 class LoginForm(AdminAuthenticationForm):
     """Django's own, which tells browsers how long a name may be and takes any length."""
 
+    error_messages = AdminAuthenticationForm.error_messages | {
+        "invalid_login": gettext_lazy("The username or the password is wrong.")
+    }
+
     def clean_username(self) -> str:
         """Refuse a name that no account can have, and return the name that failures count under."""
         name: str = self.cleaned_data["username"]
@@ -383,7 +387,6 @@ class AccountPages(admin.AdminSite):
             codes=codes,
             codes_left=recovery.token_set.count() if recovery else 0,
             is_recent=reauthentication.is_recent(request),
-            required=second_factor.is_required(user),
             signed_on_by=sessions.source(request),
         )
 

@@ -97,7 +97,7 @@ def test_staff_see_and_end_other_sessions_of_their_own() -> None:
     stranger.get("/admin/")
     shown = here.get(page).content.decode()
     (button, *_others) = re.findall(r'name="session" value="(\w+)"', shown)
-    assert (shown.count("Password."), shown.count("This session")) == (3, 1)
+    assert (shown.count("Password ·"), shown.count("This session")) == (3, 1)
     for browser in ("<strong>Safari (macOS)", "<strong>Edge (macOS)", "<strong>curl/8&lt;b&gt;"):
         assert browser in shown
     assert "from 192.0.2.7, last used" in shown

@@ -257,7 +257,7 @@ def test_no_name_of_a_group_passes_for_a_dn(client: Client, slapd: Directory) ->
         ("LDAP_CA_FILE", "/nowhere.pem", 503, "does not answer"),
         ("LDAP_USER_BASE", "no name", 503, "does not answer"),
         ("LDAP_GROUP_BASE", "no name", 503, "does not answer"),
-        ("LDAP_USER_FILTER", "(|(uid=%(user)s)(sn=*))", 200, "correct"),
+        ("LDAP_USER_FILTER", "(|(uid=%(user)s)(sn=*))", 200, "password is wrong"),
     ],
 )
 def test_a_setting_that_is_wrong_lets_nobody_in(

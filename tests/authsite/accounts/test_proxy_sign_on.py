@@ -42,6 +42,14 @@ def test_whom_the_proxy_names_is_signed_on(client: Client) -> None:
     assert roles() == {"Viewer", "Security"}
     assert ask(Client(), "łucja".encode().decode("latin-1")).status_code == 200
     assert roles("łucja") == {"Viewer"}
+    assert "change your password" not in ask(client, "kim", page="/admin/sessions/").text
+
+
+def test_who_must_set_a_second_factor_up_is_told(client: Client, settings: Any) -> None:
+    settings.STAFF_SECOND_FACTOR = "required"
+    assert ask(client, "kim").status_code == 302
+    page = ask(client, "kim", page="/admin/second-factor/settings/")
+    assert "Set one up to go on" in page.text
 
 
 def test_the_header_counts_from_the_proxy_only(client: Client, caplog: Any) -> None:
