@@ -20,6 +20,7 @@ from django.db import Error, connection
 from devices.database import names
 
 MAX_REST = 60.0  # seconds that a host which fails is left alone
+MAX_SILENCE = 60.0  # seconds between lines of the log about one outage
 PAUSE = 1.0  # seconds after which a thread goes on that failed, or found nothing to do
 
 Attempt = TypeVar("Attempt")
@@ -91,13 +92,16 @@ class BackgroundThread:
                 self._thread.start()
 
     def run_for_ever(self, done: Callable[[], bool] = lambda: False) -> None:
-        """Work until `done`, whatever fails meanwhile."""
+        """Work until `done`, whatever fails meanwhile; an outage is told once a minute."""
+        told = -MAX_SILENCE
         while not done():
             try:
                 self.run(done)
             except Error as error:
                 text = " ".join(str(error).split())
-                log.error("%s cannot go on now: %s", self.name, text)  # noqa: TRY400
+                if (now := time.monotonic()) - told >= MAX_SILENCE:
+                    told = now
+                    log.error("%s cannot go on now: %s", self.name, text)  # noqa: TRY400
             except Exception:  # whatever it is, the thread must go on
                 log.exception("%s failed", self.name)
             connection.close()

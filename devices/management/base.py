@@ -37,6 +37,7 @@ from devices.management.files import FileRefused, new_file
 from devices.management.options import DJANGO_OPTIONS
 from devices.models import CertificateAuthority, Device, DeviceGroup, PreSharedKey
 from devices.values.moments import parse_moment, written
+from devices.values.text import printable
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
 CHANGED_MEANWHILE = "others changed the same at this moment; nothing was changed: try again"
@@ -256,6 +257,14 @@ class RecordedCommand(BaseCommand):
         return parser
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run; an error is told so that a terminal can show it."""
+        try:
+            return self.run(*args, **options)
+        except CommandError as error:
+            error.args = (printable(str(error)),)
+            raise
+
+    def run(self, *args: Any, **options: Any) -> str | None:
         """Run; a rule's refusal ends with 1 and its message, an unreachable database with 2."""
         reason = because(self.name, options.get("reason", ""))
         self.prints_json = options.get("json", False)
@@ -303,7 +312,8 @@ class RegistryCommand(RecordedCommand):
     def answer(self, text: str, document: dict[str, Any], *, yes: bool = True) -> None:
         """Print the answer in the form that was asked for; exit with 1 where it is no."""
         with self.printing():
-            self.stdout.write(json.dumps(document, default=as_json) if self.prints_json else text)
+            made = json.dumps(document, default=as_json) if self.prints_json else printable(text)
+            self.stdout.write(made)
         if not yes:
             sys.exit(1)
 

@@ -5,6 +5,7 @@ a line of text: names with right-to-left letters (`isolated`; Unicode Standard A
 may be cut (`count_text`).
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -27,6 +28,8 @@ LOOKALIKES = str.maketrans(
 )
 # Classes of characters by direction (Unicode Standard Annex 9).
 CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+# What a terminal obeys, or shows in another order, but for what `isolated` writes and line feeds.
+OF_TERMINALS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066\u2067]")
 RIGHT_TO_LEFT = {"R", "AL", "AN"}
 ISOLATE = "\u2068"  # begins what stands apart, whatever its direction
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")  # whose letters look alike
@@ -146,6 +149,11 @@ def visible(name: object) -> str:
         f"\\u{ord(char):04x}" if unicodedata.bidirectional(char) in CONTROLS else char
         for char in text
     )
+
+
+def printable(text: str) -> str:
+    """Return a text for a terminal; what would move or colour it is written out (CWE-150)."""
+    return OF_TERMINALS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def isolated(name: object) -> str:

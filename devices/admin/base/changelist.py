@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
-from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
 from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import Model, QuerySet
@@ -26,6 +26,7 @@ MAX_LISTED = 10_000  # rows that the pages of a list reach; a search or a filter
 MAX_UNASKED = 200  # rows of a search, of a long list, among which filters count without being asked
 MAX_NAMED = 1_000  # rows that are found and then named by their keys, not looked for again
 MAX_SCANNED = 50_000  # rows in which a search looks for a text anywhere unless told to
+MAX_SEARCHED = 255  # characters of a search, as the fields for it take; a word costs a condition
 ANYWHERE = "*"  # at the beginning of a search: look everywhere, not at beginnings only
 
 
@@ -240,6 +241,14 @@ class BoundedListMixin(admin.ModelAdmin):
         """Return the list of the admin, or in place of Django's one that sorts within bounds."""
         found: type[ChangeList] = super().get_changelist(request, **kwargs)
         return OrderedChangeList if found is ChangeList else found
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Keep what a text finds; raises BadRequest for one that no field for it can send."""
+        if len(search_term) > MAX_SEARCHED:
+            raise BadRequest("the search is too long")
+        return super().get_search_results(request, queryset, search_term)
 
 
 class BoundedChangeList(OrderedChangeList):

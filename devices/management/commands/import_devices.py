@@ -20,6 +20,7 @@ from devices.transfer.formats import MAX_BYTES, Format, Problem, format_of
 from devices.transfer.importing import Import, Progress
 from devices.transfer.rows import Options
 from devices.transfer.tables import read
+from devices.values.text import printable
 
 MAX_SHOWN = 50  # problems printed; --json has them all, up to 1,000
 
@@ -155,7 +156,7 @@ class Command(ChangeCommand):
     def _print_problems(self, mark: str, problems: list[Problem], total: int) -> None:
         for problem in problems[:MAX_SHOWN]:
             column = f", {problem.column}" if problem.column else ""
-            self.stderr.write(f"{mark}row {problem.row}{column}: {problem.message}")
+            self.stderr.write(printable(f"{mark}row {problem.row}{column}: {problem.message}"))
         if total > MAX_SHOWN:
             self.stderr.write(f"{mark}and {total - MAX_SHOWN:,} more")
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from authsite.accounts.tokens.models import ApiToken, RuleUse
-from devices.background import housekeeping, jobs
+from devices.background import attempts, housekeeping, jobs
 from devices.events.models import Event
 from devices.extension_points import FORGETS
 from devices.models import IdempotentAnswer, Job
@@ -97,3 +98,21 @@ def test_the_thread_of_a_server_keeps_house_once_an_hour(monkeypatch: pytest.Mon
     keeper.look()
     keeper.look()
     assert len(looks) == 1
+
+
+@pytest.mark.once(on="sqlite")
+def test_a_thread_tells_of_an_outage_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(attempts.BackgroundThread):
+        name = "sender"
+
+        def run(self, done: Callable[[], bool], seconds: float = 0) -> bool:
+            raise OperationalError("the server\nis away")
+
+    moments, turns = iter([100.0, 101.0, 159.0, 160.0]), iter([False] * 8)
+    clock = SimpleNamespace(monotonic=lambda: next(moments), sleep=lambda seconds: None)
+    monkeypatch.setattr("devices.background.attempts.time", clock)
+    monkeypatch.setattr("devices.background.attempts.connection", SimpleNamespace(close=bool))
+    Failing().run_for_ever(done=lambda: next(turns, True))
+    assert caplog.messages == ["sender cannot go on now: the server is away"] * 2
