@@ -41,89 +41,72 @@ def the_database_has_a_folder(**_kwargs: Any) -> list[CheckMessage]:
     place = settings.DATABASES["default"]
     path = Path(place["NAME"])
     is_file = place["ENGINE"].endswith("sqlite3") and place["NAME"] != ":memory:"
-    if not is_file or (os.access(path.parent, os.W_OK) and not path.is_dir()):
-        return []
-    return [
-        checks.Error(
-            "DATABASE_URL must name a file in a folder that exists and may be written; "
-            f"it is {path}.",
-            id="authsite.E002",
-        )
-    ]
+    is_closed = is_file and (path.is_dir() or not os.access(path.parent, os.W_OK))
+    message = checks.Error(
+        f"DATABASE_URL must name a file in a folder that exists and may be written; it is {path}.",
+        id="authsite.E002",
+    )
+    return [message] if is_closed else []
 
 
 @register(Tags.security)
 def sqlite_is_new_enough(**_kwargs: Any) -> list[CheckMessage]:
     """Report a library that does not know `AS MATERIALIZED`: devices would connect, not command."""
-    if connection.vendor != "sqlite" or sqlite3.sqlite_version_info >= MIN_SQLITE:
-        return []
-    return [
-        checks.Error(
-            f"SQLite {sqlite3.sqlite_version} is too old: it must be 3.35 or newer.",
-            hint="Use a newer Python, or PostgreSQL.",
-            id="authsite.E003",
-        )
-    ]
+    is_old = connection.vendor == "sqlite" and sqlite3.sqlite_version_info < MIN_SQLITE
+    message = checks.Error(
+        f"SQLite {sqlite3.sqlite_version} is too old: it must be 3.35 or newer.",
+        hint="Use a newer Python, or PostgreSQL.",
+        id="authsite.E003",
+    )
+    return [message] if is_old else []
 
 
 @register(Tags.security, deploy=True)
 def staff_give_a_second_factor(**_kwargs: Any) -> list[CheckMessage]:
     """Warn where staff log in with a password alone."""
-    if second_factor.is_on():
-        return []
-    return [
-        checks.Info(
-            "STAFF_SECOND_FACTOR is off: a stolen password of staff is enough to log in.",
-            hint="Set it to required, or to optional: docs/accounts.md.",
-            id="authsite.I001",
-        )
-    ]
+    message = checks.Info(
+        "STAFF_SECOND_FACTOR is off: a stolen password of staff is enough to log in.",
+        hint="Set it to required, or to optional: docs/accounts.md.",
+        id="authsite.I001",
+    )
+    return [message] if not second_factor.is_on() else []
 
 
 @register(Tags.security, deploy=True)
 def hosts_are_named(**_kwargs: Any) -> list[CheckMessage]:
     """Warn of staff's pages that answer under any name: addresses and passkeys follow it."""
-    if "*" not in settings.ALLOWED_HOSTS:
-        return []
-    return [
-        checks.Warning(
-            "ALLOWED_HOSTS holds *: staff's pages answer under every name that a stranger chooses, "
-            "and lead on to it.",
-            hint="List the host names that staff's browsers use.",
-            id="authsite.W002",
-        )
-    ]
+    message = checks.Warning(
+        "ALLOWED_HOSTS holds *: staff's pages answer under every name that a stranger chooses, "
+        "and lead on to it.",
+        hint="List the host names that staff's browsers use.",
+        id="authsite.W002",
+    )
+    return [message] if "*" in settings.ALLOWED_HOSTS else []
 
 
 @register(Tags.security, deploy=True)
 def tls_is_ended_somewhere(**_kwargs: Any) -> list[CheckMessage]:
     """Warn of a redirect to https where no proxy ends TLS."""
-    if not settings.HTTPS or settings.TRUSTED_PROXIES:
-        return []
-    return [
-        checks.Info(
-            "HTTPS is on and TRUSTED_PROXIES is empty: where a proxy ends TLS, browsers are "
-            "redirected for ever, and all logins seem to come from the proxy.",
-            hint="Name the proxy in TRUSTED_PROXIES: docs/operations.md.",
-            id="authsite.I002",
-        )
-    ]
+    message = checks.Info(
+        "HTTPS is on and TRUSTED_PROXIES is empty: where a proxy ends TLS, browsers are "
+        "redirected for ever, and all logins seem to come from the proxy.",
+        hint="Name the proxy in TRUSTED_PROXIES: docs/operations.md.",
+        id="authsite.I002",
+    )
+    return [message] if settings.HTTPS and not settings.TRUSTED_PROXIES else []
 
 
 @register(Tags.security)
 def break_glass_accounts_have_a_second_factor(**_kwargs: Any) -> list[CheckMessage]:
     """Report emergency accounts that a password alone opens: an error, in development a warning."""
-    if not lack_second_factor():
-        return []
     kind = checks.Warning if settings.DEBUG else checks.Error
-    return [
-        kind(
-            "BREAK_GLASS_ACCOUNTS names accounts and STAFF_SECOND_FACTOR is off: their passwords "
-            "are refused.",
-            hint="Set STAFF_SECOND_FACTOR to optional or required: docs/sign-on.md.",
-            id="authsite.E001",
-        )
-    ]
+    message = kind(
+        "BREAK_GLASS_ACCOUNTS names accounts and STAFF_SECOND_FACTOR is off: their passwords "
+        "are refused.",
+        hint="Set STAFF_SECOND_FACTOR to optional or required: docs/sign-on.md.",
+        id="authsite.E001",
+    )
+    return [message] if lack_second_factor() else []
 
 
 @register(Tags.security)

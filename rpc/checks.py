@@ -30,15 +30,12 @@ def networks_are_narrow(**_kwargs: Any) -> list[CheckMessage]:
 @register(Tags.security)
 def failures_are_counted(**_kwargs: Any) -> list[CheckMessage]:
     """Warn of a cache that keeps nothing: guesses at secrets would not be counted."""
-    if not settings.CACHES["default"]["BACKEND"].endswith("DummyCache"):
-        return []
-    return [
-        checks.Warning(
-            "CACHE_URL names a cache that keeps nothing: failed guesses are not counted.",
-            hint="Leave it out, or name a Valkey, a Redis or a database table.",
-            id="rpc.W002",
-        )
-    ]
+    message = checks.Warning(
+        "CACHE_URL names a cache that keeps nothing: failed guesses are not counted.",
+        hint="Leave it out, or name a Valkey, a Redis or a database table.",
+        id="rpc.W002",
+    )
+    return [message] if settings.CACHES["default"]["BACKEND"].endswith("DummyCache") else []
 
 
 @register(Tags.security)

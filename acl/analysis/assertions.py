@@ -115,13 +115,8 @@ class Concrete:
 
     source: str
     destination: str
-    command: str
+    pattern: str  # one command
     allowed: bool
-
-    @property
-    def pattern(self) -> str:
-        """What it is about, as that of a rule."""
-        return self.command
 
     def ends(self) -> list[str]:
         return [self.source, self.destination]
@@ -129,16 +124,15 @@ class Concrete:
     def resolve(self, registry: Registry) -> list[Request]:
         """Return the requests that it is about; raises ValidationError where a name is unknown."""
         sources = registry.identifiers(self.source)
-        itself = self.destination == DestinationKind.ITSELF
-        destinations = sources if itself else registry.identifiers(self.destination)
-        if not itself and len(sources) * len(destinations) > MAX_PAIRS:
+        if self.destination == DestinationKind.ITSELF:
+            return [Request(source, source, self.pattern) for source in sources]
+        destinations = registry.identifiers(self.destination)
+        if len(sources) * len(destinations) > MAX_PAIRS:
             raise ValidationError(
                 _("This is about more than %(most)d pairs of devices; name fewer.")
                 % {"most": MAX_PAIRS}
             )
-        if itself:
-            return [Request(source, source, self.command) for source in sources]
-        return [Request(s, d, self.command) for s in sources for d in destinations]
+        return [Request(s, d, self.pattern) for s in sources for d in destinations]
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,16 +142,12 @@ class CommandSetSerializer(ModelSerializer):
             command_set.replace_commands(commands)
 
 
-class CommandSetFilters(FilterSet):
-    name = CharFilter()
-
-
 class CommandSetViewSet(RowsViewSet):
     """Command sets: commands that many rules refer to, kept in one place."""
 
     queryset = CommandSet.objects.prefetch_related("patterns")
     serializer_class = CommandSetSerializer
-    filterset_class = CommandSetFilters
+    filterset_fields = ["name"]
     permissions = {
         "create": ("acl.add_commandset", "acl.add_commandsetpattern"),
         "partial_update": (

@@ -28,7 +28,7 @@ from rest_framework.response import Response
 from authsite.accounts.account import Account
 from authsite.accounts.tokens.models import ApiToken
 from authsite.accounts.tokens.service_account import ServiceAccount, names_of, permissions_of
-from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
+from devices.api.base.filters import CharFilter, TruthFilter
 from devices.api.base.permissions import may_all, model_permissions
 from devices.api.base.serializers import (
     BooleanField,
@@ -265,17 +265,12 @@ class TokenSerializer(ModelSerializer):
         read_only_fields = fields
 
 
-class TokenFilters(FilterSet):
-    owner = KeyFilter()
-    identifier = CharFilter()
-
-
 class TokenViewSet(ReadMixin, RegistryViewSet):
     """Tokens of everybody: seen and ended. They are made in the admin, after a password."""
 
     queryset = ApiToken.objects.order_by()
     serializer_class = TokenSerializer
-    filterset_class = TokenFilters
+    filterset_fields = ["owner", "identifier"]
     ordering = "-pk"
     asks_guards = False
     permissions = {"end": model_permissions(ApiToken)["partial_update"]}

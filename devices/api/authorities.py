@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django_filters.rest_framework import FilterSet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
@@ -10,7 +9,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api.base.exporting import ExportMixin
-from devices.api.base.filters import CharFilter, KeyFilter
 from devices.api.base.parsing import BytesParser
 from devices.api.base.problems import faults_of
 from devices.api.base.serializers import CharField, ModelSerializer
@@ -38,11 +36,6 @@ class AuthoritySerializer(ModelSerializer):
             return CertificateAuthority.objects.register(presented=presented, **validated_data)
 
 
-class AuthorityFilters(FilterSet):
-    name = CharFilter()
-    fingerprint = CharFilter()
-
-
 class RevocationListSerializer(ModelSerializer):
     """The revocation list of a trust anchor that is in force."""
 
@@ -66,7 +59,7 @@ class AuthorityViewSet(ExportMixin, RowsViewSet):
 
     queryset = CertificateAuthority.objects.all()
     serializer_class = AuthoritySerializer
-    filterset_class = AuthorityFilters
+    filterset_fields = ["name", "fingerprint"]
     asks_guards = False
     max_body = crl.MAX_LIST_BYTES
     permissions = {"load_list": ("devices.change_certificateauthority",)}
@@ -82,13 +75,9 @@ class AuthorityViewSet(ExportMixin, RowsViewSet):
         return Response(RevocationListSerializer(loaded).data)
 
 
-class RevocationListFilters(FilterSet):
-    authority = KeyFilter()
-
-
 class RevocationListViewSet(ReadMixin, RegistryViewSet):
     """Revocation lists in force, one for each trust anchor that has one."""
 
     queryset = RevocationList.objects.all()
     serializer_class = RevocationListSerializer
-    filterset_class = RevocationListFilters
+    filterset_fields = ["authority"]

@@ -24,8 +24,6 @@ from devices.values import addresses
 MAX_ROWS = 1000
 MAX_HASHES = 50  # memory-hard ones, of 45 ms each, that a request may cost
 
-Faults = dict[int, dict[str, list[ErrorDetail]]]
-
 
 class Rows(ListField):
     """One to MAX_ROWS objects, which another serializer reads."""
@@ -204,7 +202,7 @@ def held(view: Any, rows: Sequence[Mapping[str, Any]]) -> list[Device]:
     keys = [row["id"] for row in rows]
     hold(Device, keys)
     found = view.get_queryset().in_bulk(keys)
-    faults: Faults = {}
+    faults: dict[int, Any] = {}
     for at, key in enumerate(keys):
         if key not in found:
             faults[at] = fault("id", _("There is no such device."), "does-not-exist")

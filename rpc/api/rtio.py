@@ -4,15 +4,12 @@ from http import HTTPStatus
 from typing import Any
 
 from django.utils.translation import gettext as _
-from django_filters import ChoiceFilter
-from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
 from devices.api.base.serializers import (
     CharField,
     IntegerField,
@@ -23,7 +20,7 @@ from devices.api.base.serializers import (
 )
 from devices.api.base.views import ReadMixin, RegistryViewSet, RowsViewSet
 from devices.models import Device
-from rpc.rtio.models import Cause, DeviceServiceRoute, EndingState, RtioServer, SessionEnding
+from rpc.rtio.models import Cause, DeviceServiceRoute, RtioServer, SessionEnding
 from rpc.rtio.models.session_ending import can_be_ended
 from rpc.rtio.session_ending import request_endings
 
@@ -36,16 +33,12 @@ class ServerSerializer(ModelSerializer):
         fields = ["id", "name", "host", "port", "tls", "certificate", "backend", "enabled"]
 
 
-class ServerFilters(FilterSet):
-    name = CharFilter()
-
-
 class ServerViewSet(RowsViewSet):
     """RTIO servers: where sessions of devices are ended."""
 
     queryset = RtioServer.objects.order_by()
     serializer_class = ServerSerializer
-    filterset_class = ServerFilters
+    filterset_fields = ["name"]
     asks_guards = False  # no decision about commands depends on it
 
 
@@ -57,11 +50,6 @@ class RouteSerializer(ModelSerializer):
         fields = ["id", "uri", "url", "enabled", "note"]
 
 
-class RouteFilters(FilterSet):
-    uri = CharFilter()
-    enabled = TruthFilter()
-
-
 class RouteViewSet(RowsViewSet):
     """Routes of device services, as RTIO servers are told of them.
 
@@ -70,7 +58,7 @@ class RouteViewSet(RowsViewSet):
 
     queryset = DeviceServiceRoute.objects.order_by()
     serializer_class = RouteSerializer
-    filterset_class = RouteFilters
+    filterset_fields = ["uri", "enabled"]
     asks_guards = False
     permissions = {"refuse": ("rpc.change_deviceserviceroute",)}
 
@@ -98,12 +86,6 @@ class EndingSerializer(ModelSerializer):
         read_only_fields = fields
 
 
-class EndingFilters(FilterSet):
-    identifier = CharFilter()
-    server = KeyFilter()
-    state = ChoiceFilter(choices=EndingState.choices)
-
-
 class SessionSerializer(Serializer):
     """The device whose sessions are to be ended."""
 
@@ -121,7 +103,7 @@ class SessionViewSet(ReadMixin, RegistryViewSet):
 
     queryset = SessionEnding.objects.select_related("server").order_by()
     serializer_class = EndingSerializer
-    filterset_class = EndingFilters
+    filterset_fields = ["identifier", "server", "state"]
     ordering = "-pk"
     asks_guards = False
     permissions = {"end": ("rpc.end_session",)}

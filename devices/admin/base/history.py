@@ -302,15 +302,14 @@ class ChangesForm(forms.Form):
     def where(self) -> dict[Any, Q]:
         """Return the histories that are looked through, each under its condition."""
         said = self.cleaned_data if self.is_valid() else {}
-        condition = Q()
-        if said.get("user"):
-            condition &= Q(history_user_id=said["user"])
-        if said.get("origin"):
-            condition &= Q(origin=said["origin"])
-        if said.get("since"):
-            condition &= Q(history_date__gte=_on(said["since"], time.min))
-        if said.get("until"):
-            condition &= Q(history_date__lte=_on(said["until"], time.max))
+        since, until = said.get("since"), said.get("until")
+        wanted = {
+            "history_user_id": said.get("user"),
+            "origin": said.get("origin"),
+            "history_date__gte": since and _on(since, time.min),
+            "history_date__lte": until and _on(until, time.max),
+        }
+        condition = Q(**{name: value for name, value in wanted.items() if value})
         chosen = [self._histories[said["model"]]] if said.get("model") else self._histories.values()
         return dict.fromkeys(chosen, condition)
 

@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from django.contrib import admin
 from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
@@ -20,6 +19,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.charts import Week, week_calendar
 from devices.admin.base.figures import Figures, kept_if_slow
+from devices.admin.base.filters import LabelledFilter
 from devices.admin.base.pages import site_page, url_name
 from devices.models import Certificate, CertificateAuthority, PreSharedKey
 from devices.models.credentials.authority import CRLPolicy
@@ -54,7 +54,7 @@ def period(text: str, now: datetime) -> tuple[datetime, datetime] | None:
         return None
 
 
-class EndsFilter(admin.SimpleListFilter):
+class EndsFilter(LabelledFilter):
     """Rows that will admit nobody from some moment on, and with which devices lose their access."""
 
     title = gettext_lazy("locks devices out")
@@ -67,11 +67,8 @@ class EndsFilter(admin.SimpleListFilter):
             return choices
         return [*choices, (asked, _("In the week from %(day)s") % {"day": asked})]
 
-    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Any]:
-        asked = self.value()
-        if asked is None:
-            return queryset
-        found = period(asked, timezone.now())
+    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
+        found = period(value, timezone.now())
         if found is None:
             return queryset.none()
         if queryset.model is CertificateAuthority:

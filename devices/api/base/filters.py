@@ -1,9 +1,9 @@
 """What a list can be asked for: what an index serves, and nothing else."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
-from django.db.models import BigIntegerField
+from django.db import models
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from drf_spectacular.types import OpenApiTypes
@@ -36,7 +36,7 @@ KEY: dict[str, Any] = {
     "type": "integer",
     "format": "int64",
     "minimum": 1,
-    "maximum": BigIntegerField.MAX_BIGINT,
+    "maximum": models.BigIntegerField.MAX_BIGINT,
 }
 
 
@@ -56,7 +56,7 @@ class KeyFilter(filters.Filter):
     field_class = KeyFormField
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(min_value=1, max_value=BigIntegerField.MAX_BIGINT, **kwargs)
+        super().__init__(min_value=1, max_value=models.BigIntegerField.MAX_BIGINT, **kwargs)
 
 
 class MomentFormField(forms.CharField):
@@ -75,6 +75,18 @@ class MomentFilter(filters.Filter):
     field_class = MomentFormField
 
 
+class FieldFilters(filters.FilterSet):
+    """The filters of a view's `filterset_fields`, by the types of these fields."""
+
+    class Meta:
+        filter_overrides: ClassVar[dict[Any, Any]] = {
+            models.CharField: {"filter_class": CharFilter},
+            models.BooleanField: {"filter_class": TruthFilter},
+            models.ForeignKey: {"filter_class": KeyFilter},
+            models.OneToOneField: {"filter_class": KeyFilter},
+        }
+
+
 def check(filterset: Any) -> None:
     """Raise ParameterError where a filter cannot be asked what the address says.
 
@@ -90,6 +102,8 @@ def check(filterset: Any) -> None:
 
 
 class Backend(filters.DjangoFilterBackend):
+    filterset_base = FieldFilters
+
     def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
         filterset = self.get_filterset(request, queryset, view)
         if filterset is None:

@@ -359,6 +359,7 @@ class RegistryViewSet(ApiView, GenericViewSet):
             known |= {"cursor", "limit"}
         if self.operation in {"list", "export"}:
             known |= {*getattr(getattr(self, "filterset_class", None), "base_filters", ())}
+            known |= {*getattr(self, "filterset_fields", ())}
         return known
 
     def get_queryset(self) -> QuerySet[Any]:
