@@ -60,6 +60,7 @@ def test_staff_make_a_token_and_see_it_once(make_group: Any) -> None:
     }
     answer = client.post(f"{TOKENS}add/", sent(kim, **rule))
     token, text = ApiToken.objects.get(), answer.context["secret"]
+    assert "devices/copy.js" in answer.content.decode(), "else its button stays hidden"
     assert text in answer.content.decode()
     assert "no-store" in answer["Cache-Control"]
     assert token_text.identifier_of(text) == token.identifier

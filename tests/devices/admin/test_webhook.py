@@ -49,7 +49,10 @@ def test_a_new_webhook_shows_its_secret_once(admin_client: Client) -> None:
     page = admin_client.post(url("webhook_add"), ADDED)
     webhook = Webhook.objects.get()
     secret = page.context["secret"]
-    assert secret in page.content.decode()
+    shown = page.content.decode()
+    assert secret in shown
+    assert "devices/copy.js" in shown, "else the button that copies it stays hidden"
+    assert "devices/secrets.js" in shown, "which takes it off the page when that is left"
     assert "no-store" in page["Cache-Control"]
     assert webhook.secrets(timezone.now()) == [signing_secrets.key_of(secret)]
     assert webhook.kinds == ["device.disabled", "device.enabled"]
