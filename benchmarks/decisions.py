@@ -1,4 +1,4 @@
-"""Measure decisions: 100, 10,000 and 1,000,000 rules over 100,000 devices, beside two peers.
+"""Measure decisions: 100, 10,000 and 1,000,000 rules over 100,000 devices, beside a peer.
 
     python -m benchmarks.decisions [--kind PostgreSQL] [--sizes 100,10000,1000000]
 
@@ -226,72 +226,25 @@ def page_cache(connection: Any, mebibytes: int) -> Iterator[None]:
         cursor.execute("PRAGMA cache_size = -2000")
 
 
-def measure_peer(
-    engine: str, load: Callable[[int, set[int]], Ask], sizes: Sequence[int], seconds: float
-) -> Iterator[Figures]:
-    """Measure another engine, as far as it gets in the time.
-
-    `load` gives it so many rules and the devices that are asked about, and returns what asks it.
-    """
+def measure_peer(sizes: Sequence[int], seconds: float) -> Iterator[Figures]:
+    """Measure another engine, as far as it gets in the time."""
     ends = time.monotonic() + seconds
     for size in sizes:
         began = time.monotonic()
         asked = questions(size)
-        ask = load(size, {number for question in asked for number in question[:2]})
+        ask = cedar_with(size, {number for question in asked for number in question[:2]})
         loaded = time.monotonic() - began
         left = ends - time.monotonic()
         if left <= 0:
             return
         figures = timed(ask, asked, left / 2 if size != sizes[-1] else left)
-        yield Figures(engine, size, loaded, *figures)
+        yield Figures("cedarpy", size, loaded, *figures)
         if loaded * 100 > ends - time.monotonic():
             return
 
 
-def casbin_with(size: int, devices: set[int]) -> Ask:
-    """Return pycasbin's RBAC-with-patterns model, loaded."""
-    import casbin
-
-    model = casbin.Enforcer.new_model(
-        text="""
-[request_definition]
-r = sub, dst, cmd
-[policy_definition]
-p = sub, dst, cmd, eft
-[role_definition]
-g = _, _
-[policy_effect]
-e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
-[matchers]
-m = keyMatch(r.cmd, p.cmd) && g(r.sub, p.sub) && g(r.dst, p.dst)
-"""
-    )
-    enforcer = casbin.Enforcer(model)
-    enforcer.clear_policy()
-    links = [[name(("device", n)), name(("group", group_of(n)))] for n in devices]
-    links += [[link[0], "everyone 0"] for link in links]
-    links += [
-        [name(("group", n)), name(("group", parent))]
-        for n in range(GROUPS)
-        if (parent := parent_of(n)) is not None
-    ]
-    enforcer.add_grouping_policies(links)
-    rules = {
-        (name(rule.source), name(rule.destination), rule.pattern, rule.effect)
-        for rule in population(size)
-    }
-    enforcer.add_policies(list(rules))
-    return lambda source, destination, command: bool(
-        enforcer.enforce(name(("device", source)), name(("device", destination)), command)
-    )
-
-
-def name(end: tuple[str, int]) -> str:
-    return f"{end[0]} {end[1]}"
-
-
 def cedar_with(size: int, devices: set[int]) -> Ask:
-    """Return cedarpy with policies and entities, parsed."""
+    """Return cedarpy with so many policies, and the entities of these devices, parsed."""
     import cedarpy
 
     def scope(variable: str, end: tuple[str, int]) -> str:
@@ -334,14 +287,11 @@ def cedar_with(size: int, devices: set[int]) -> Ask:
     return ask
 
 
-PEERS = {"pycasbin": casbin_with, "cedarpy": cedar_with}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="100,10000,1000000")
     parser.add_argument(
-        "--peers", type=float, default=120, metavar="SECONDS", help="for each peer; 0: none"
+        "--peer", type=float, default=120, metavar="SECONDS", help="for the peer; 0: none"
     )
     parser.add_argument("--kind", choices=DATABASES, default="SQLite", help="of database")
     options = parser.parse_args()
@@ -349,8 +299,8 @@ def main() -> None:
     with empty(options.kind) as registry:
         set_up(registry.url)
         measured = list(measure_ours(sizes))
-    for engine, load in PEERS.items() if options.peers else ():
-        measured += measure_peer(engine, load, sizes, options.peers)
+    if options.peer:
+        measured += measure_peer(sizes, options.peer)
     print(table(HEAD, [figures.row() for figures in measured]))
 
 

@@ -25,6 +25,8 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from devices.values.text import unstorable_in
+
 GENERATED_BYTES = 24  # 192 bits; 32 characters, which RTIO's own limits of 24 to 64 bytes admit
 MIN_LENGTH, MAX_LENGTH = 3, 128  # characters; the RTIO specification's `devicesecret`
 RANDOM_SHORTEST, RANDOM_DISTINCT = 22, 8  # 128 bits in base64; repetition is no randomness
@@ -217,7 +219,7 @@ def check_usable(secret: str, *, random: bool = False) -> None:
             % {"shortest": MIN_LENGTH, "longest": MAX_LENGTH},
             code="length",
         )
-    if "\x00" in secret or any("\ud800" <= char <= "\udfff" for char in secret):
+    if unstorable_in(secret) is not None:
         raise ValidationError(_("A secret is made of ordinary characters."), code="characters")
     if is_hashed(secret):
         raise ValidationError(

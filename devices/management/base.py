@@ -464,13 +464,14 @@ class ChangeCommand(RegistryCommand):
         )
 
     @contextmanager
-    def change(self, options: dict[str, Any]) -> Iterator[list[str]]:
+    def change(self, options: dict[str, Any], said: str | None = None) -> Iterator[list[str]]:
         """Make a change within the block, all or nothing; raises ValidationError if refused.
 
         Yields a list that then holds the assertions that it breaks. A dry run is rolled back, and
-        refused for none of them.
+        refused for none of them. `said` is the reason, where it is not what was typed alone.
         """
-        reason, dry_run = because(self.name, options["reason"]), options.get("dry_run", False)
+        reason = because(self.name, options["reason"] if said is None else said)
+        dry_run = options.get("dry_run", False)
         broken: list[str] = []
         with transaction.atomic(), history.origin(history.Origin.COMMAND, reason=reason):
             watches = [watch(only_assertions=True) for watch in WATCHES]

@@ -201,18 +201,17 @@ class DeviceQuerySet(models.QuerySet["Device"]):
             .annotate(live_keys=_count_live("keys"), live_certificates=_count_live("certificates"))
         )
 
-    def in_batches(self, size: int, *, first: int | None = None) -> Iterator[list["Device"]]:
+    def in_batches(self, size: int) -> Iterator[list["Device"]]:
         """Yield devices by identifier, so many at a time, each batch with a query of its own.
 
-        `first` is the size of the first batch, where somebody waits for it. Memory is constant
-        without a cursor that lives on the server, which no connection pooler need follow. A device
-        that comes or goes meanwhile may or may not be seen. Each comes once, also where a filter by
-        groups or credentials finds it several times.
+        Memory is constant without a cursor that lives on the server, which no connection pooler
+        need follow. A device that comes or goes meanwhile may or may not be seen. Each comes once,
+        also where a filter by groups or credentials finds it several times.
         """
-        ordered, last, wanted = self.order_by("identifier"), "", first or size
-        while batch := list(ordered.filter(identifier__gt=last)[:wanted]):
+        ordered, last = self.order_by("identifier"), ""
+        while batch := list(ordered.filter(identifier__gt=last)[:size]):
             yield list(dict.fromkeys(batch))
-            last, wanted = batch[-1].identifier, size
+            last = batch[-1].identifier
 
 
 class Device(Recorded):

@@ -22,9 +22,8 @@ from devices.transfer.tables import write
 from devices.transfer.texts import lines
 from devices.values import addresses, attributes
 
-BATCH = 1_000
-PIECE = 64 * 1024  # characters
-FIRST_BATCH, FIRST_PIECE = 100, 8 * 1024  # of a download, which begins as soon as it can
+BATCH = 500  # rows in a statement; a download begins after the first of them
+PIECE = 16 * 1024  # characters
 NOT_EXPORTED = frozenset({"secret_until", "certificate"})
 EXPORT_COLUMNS = tuple(name for name in DEVICE_COLUMNS if name not in NOT_EXPORTED)
 
@@ -89,21 +88,20 @@ def devices_in_pieces(
     must break the connection off, as authsite/operations/asgi.py does: otherwise a part would look
     like the whole file.
     """
-    devices_as_read = streamed(devices, first=FIRST_BATCH)
-    rows = map(_cells if kind.is_flat else values_of, devices_as_read)
+    rows = map(_cells if kind.is_flat else values_of, streamed(devices))
     pieces = _pieces(lines(EXPORT_COLUMNS, rows, kind, separator))
     return chain([next(pieces)], pieces)
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
     """Yield texts as a few large pieces, which a server sends faster than many small ones."""
-    waiting, size, enough = [], 0, FIRST_PIECE
+    waiting, size = [], 0
     for text in texts:
         waiting.append(text)
         size += len(text)
-        if size >= enough:
+        if size >= PIECE:
             yield "".join(waiting).encode()
-            waiting, size, enough = [], 0, PIECE
+            waiting, size = [], 0
     yield "".join(waiting).encode()
 
 
@@ -168,9 +166,9 @@ def export_rows(
     return Export(file, written)
 
 
-def streamed(devices: DeviceQuerySet, *, first: int | None = None) -> Iterator[Device]:
+def streamed(devices: DeviceQuerySet) -> Iterator[Device]:
     """Yield devices for `values_of`, in constant memory."""
-    for batch in devices.for_export().in_batches(BATCH, first=first):
+    for batch in devices.for_export().in_batches(BATCH):
         yield from batch
 
 

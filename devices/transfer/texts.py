@@ -1,6 +1,5 @@
 """Tables that are texts: CSV, JSON and NDJSON, read and written a row at a time."""
 
-import codecs
 import csv
 import io
 import json
@@ -38,35 +37,11 @@ from devices.values.text import joined
 
 
 def _lines(content: bytes) -> Iterator[str]:
-    encoding = _encoding(content)
+    encoding = json.detect_encoding(content)  # by its mark, or the zeros with which it begins
     try:
         yield from io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
     except UnicodeError:
         raise _wrong_encoding(content, encoding) from None
-
-
-MARKS = {  # in this order: the mark of UTF-32 begins like that of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-# Without a mark, the zeros around the first character show it, since that is an ASCII one.
-ZEROS = {
-    (False, True, True, True): "utf-32-le",
-    (True, True, True, False): "utf-32-be",
-    (False, True): "utf-16-le",
-    (True, False): "utf-16-be",
-}
-
-
-def _encoding(content: bytes) -> str:
-    """Return what a text is in: its mark tells it, or the zeros with which it begins."""
-    for mark, encoding in MARKS.items():
-        if content.startswith(mark):
-            return encoding
-    zeros = tuple(byte == 0 for byte in content[:4])
-    return ZEROS.get(zeros) or ZEROS.get(zeros[:2]) or "utf-8-sig"
 
 
 def _wrong_encoding(content: bytes, encoding: str) -> ValidationError:
@@ -76,7 +51,7 @@ def _wrong_encoding(content: bytes, encoding: str) -> ValidationError:
     except UnicodeDecodeError as error:
         wrong = content[error.start : error.start + 1]
         line = content.count(b"\n", 0, error.start) + 1
-        if encoding == "utf-8-sig" and (meant := wrong.decode("cp1252", errors="ignore")):
+        if encoding.startswith("utf-8") and (meant := wrong.decode("cp1252", errors="ignore")):
             return refused(
                 _(
                     "Line %(line)d is not UTF-8: this seems to be Windows-1252, where its first "

@@ -114,25 +114,18 @@ def _check_unpacked(content: bytes) -> dict[str, list[str]]:
     merged: dict[str, list[str]] = {}
     left = MAX_MERGED
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        sizes = {part.filename.lower(): part.file_size for part in archive.infolist()}
-        total = sum(part.file_size for part in archive.infolist())
-        if total <= MAX_UNPACKED:
-            for part in archive.infolist():
-                with archive.open(part) as content_of_part:
-                    found = _check_elements(content_of_part, left)
-                merged[part.filename] = found
-                left -= len(found)
-                with archive.open(part) as content_of_part:
-                    if STRICT in content_of_part.read(4096):
-                        raise refused(
-                            _("This is Strict Open XML; save it as “Excel Workbook (.xlsx)”.")
-                        )
-    shared = max((size for name, size in sizes.items() if "sharedstrings" in name), default=0)
-    if total > MAX_UNPACKED or shared > MAX_SHARED_STRINGS:
-        raise refused(
-            _("The workbook unpacks to more than %(most)d MiB; split it or use CSV."),
-            most=MAX_UNPACKED // 1024**2,
-        )
+        parts = archive.infolist()
+        shared = [one.file_size for one in parts if "sharedstrings" in one.filename.lower()]
+        total = sum(one.file_size for one in parts)
+        if total > MAX_UNPACKED or max(shared, default=0) > MAX_SHARED_STRINGS:
+            raise refused(
+                _("The workbook unpacks to more than %(most)d MiB; split it or use CSV."),
+                most=MAX_UNPACKED // 1024**2,
+            )
+        for one in parts:
+            with archive.open(one) as part:
+                merged[one.filename] = _check_elements(part, left)
+            left -= len(merged[one.filename])
     return {title: merged.get(path, []) for title, path in _sheets_of(content).items()}
 
 
@@ -199,6 +192,8 @@ def _check_elements(part: IO[bytes], most_merged: int) -> list[str]:
     fed = 0
     with suppress(expat.ExpatError):  # a picture; or it is refused when it is read
         while piece := part.read(PIECE):
+            if not fed and STRICT in piece[:4096]:
+                raise refused(_("This is Strict Open XML; save it as “Excel Workbook (.xlsx)”."))
             parser.Parse(piece, False)
             fed += len(piece)
             if fed - parser.CurrentByteIndex > MAX_TAG:  # where what it waits for the end of begins

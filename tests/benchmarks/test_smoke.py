@@ -161,11 +161,11 @@ def test_timing_compares_every_kind_of_device() -> None:
 
 
 @trial
-def test_decisions_are_made_by_all_engines() -> None:
+def test_decisions_are_made_by_both_engines() -> None:
     small = {"DECISIONS_DEVICES": "2000", "DECISIONS_QUESTIONS": "100"}
-    printed = run("decisions", "--sizes", "20", "--peers", "5", **small)
+    printed = run("decisions", "--sizes", "20", "--peer", "5", **small)
 
-    for engine in ("Authsite, sqlite", "pycasbin", "cedarpy"):
+    for engine in ("Authsite, sqlite", "cedarpy"):
         assert len(cells(printed, engine)) == 1
 
 

@@ -31,7 +31,7 @@ def breaks_off(make_device: Callable[..., Device], monkeypatch: pytest.MonkeyPat
         make_device(f"lamp-{n}")
     in_batches = DeviceQuerySet.in_batches
 
-    def broken(devices: DeviceQuerySet, size: int, **kw: Any) -> Iterator[list[Device]]:
+    def broken(devices: DeviceQuerySet, _size: int) -> Iterator[list[Device]]:
         yield next(in_batches(devices, 2))
         raise OperationalError("terminating connection due to administrator command")
 
@@ -52,7 +52,7 @@ def test_what_fails_before_the_first_piece_is_a_page_that_says_so(
 def test_what_fails_later_fails_for_who_sends_it(
     kind: Format, breaks_off: None, admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "FIRST_PIECE", 1)
+    monkeypatch.setattr(exporting, "PIECE", 1)
     answer: Any = admin_client.get(EXPORT, {"format": kind})
     assert answer.status_code == 200
     assert "Content-Length" not in answer

@@ -55,6 +55,7 @@ class Name(NamedTuple):
 
 ADMIN, BACKENDS, MODELS = "django.contrib.admin", "django.db.backends.base.base", "django.db.models"
 NAMES = [
+    Name("json", "detect_encoding", "devices/transfer/texts.py", "what a text is in"),
     Name(
         "redis.connection",
         "AbstractConnection.connect_check_health",
