@@ -10,8 +10,8 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol, cast
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from typing import TYPE_CHECKING, cast
+from wsgiref.types import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
@@ -114,16 +114,10 @@ class MachineEndpoints:
         return self.get_response(request) if view is None else view.dispatch(request)
 
 
-class Stream(Protocol):
-    """What a WSGI server reads a body from."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-
 class Body(io.IOBase):
     """A browser's `wsgi.input`: whoever waits for it has no slot meanwhile."""
 
-    def __init__(self, stream: Stream, announced: int = 0) -> None:
+    def __init__(self, stream: InputStream, announced: int = 0) -> None:
         """Read a stream that a request announces so many bytes of."""
         self._stream = stream
         self._left = announced

@@ -107,7 +107,11 @@ class RegistrySchema(AutoSchema):
                 required = self.view.operation in {"partial_update", "destroy"}
                 for one in common["of_changes_of_a_row"]:
                     yield {**one, "required": True} if required else one
-        elif hasattr(self.view, "model") and self._rows() is not None and self._names_fields():
+        elif (
+            hasattr(self.view, "model")
+            and self._rows() is not None
+            and self.view.operation not in self.view.unnamed_fields
+        ):
             left_out = getattr(self._rows().Meta, "only_of_changes", ())
             names = sorted({*self._rows()().fields} - {*left_out})
             yield {
@@ -125,9 +129,6 @@ class RegistrySchema(AutoSchema):
 
     def _rows(self) -> Any:
         return getattr(self.view, "serializer_class", None)
-
-    def _names_fields(self) -> bool:
-        return self.view.operation not in self.view.unnamed_fields
 
     def _can_be_tried(self) -> bool:
         return VALIDATE_ONLY in self.view.known_parameters()

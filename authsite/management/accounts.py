@@ -72,3 +72,12 @@ class AccountCommand(RegistryCommand):
             **fields_of(token, "scopes", "rules", "networks", "not_after", "created"),
             **fields_of(token, "last_used", "last_used_from"),
         }
+
+
+class OneAccountCommand(AccountCommand):
+    """A command about one account, which it is told first."""
+
+    takes_reason = True
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("username", help="name of the account")

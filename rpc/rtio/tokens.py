@@ -7,7 +7,6 @@ no token can be revoked. (contract: RTIO, "Tokens for apps".)
 import base64
 import secrets
 import time
-from collections.abc import Mapping
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,12 +23,6 @@ COMMAND = "/rtio/Jwt.Issue"  # what a caller needs a rule for, with the device a
 MAX_SECONDS = 7 * 24 * 60 * 60  # RTIO's page on its JWT issuer; also what is meant without a number
 
 
-def keys() -> Mapping[str, Ed25519PrivateKey]:
-    """Return the configured keys by id, the one in use first; none where the issuer is off."""
-    configured: Mapping[str, Ed25519PrivateKey] = settings.JWT_SIGNING_KEYS
-    return configured
-
-
 def issue(identifier: str, seconds: int, *, key: str, now: float | None = None) -> str:
     """Return a token for a device that lives so long, or as long as is configured at most."""
     issued = int(time.time() if now is None else now)
@@ -40,7 +33,9 @@ def issue(identifier: str, seconds: int, *, key: str, now: float | None = None) 
         "exp": issued + min(seconds, settings.JWT_MAX_SECONDS),
         "jti": secrets.token_urlsafe(12),
     }
-    return jwt.encode(claims, keys()[key], algorithm="EdDSA", headers={"kid": key})
+    return jwt.encode(
+        claims, settings.JWT_SIGNING_KEYS[key], algorithm="EdDSA", headers={"kid": key}
+    )
 
 
 def public_pem(key: Ed25519PrivateKey) -> str:

@@ -5,19 +5,18 @@ from django.core.management.base import CommandParser
 from django.db import transaction
 
 from authsite.accounts.account import Account
-from authsite.management.accounts import AccountCommand
+from authsite.management.accounts import OneAccountCommand
 
 
-class Command(AccountCommand):
+class Command(OneAccountCommand):
     help = (
         "Create an account of staff, with roles. Without a password it can log in only by single\n"
         "sign-on, or after `changepassword`; without a role it may not log in until it has one\n"
         "(set_roles). createsuperuser creates one that may do everything."
     )
-    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username", help="name of the account")
+        super().add_arguments(parser)
         self.add_roles(parser)
         parser.add_argument("--email", default="", help="an address, for staff to read")
         parser.add_argument(

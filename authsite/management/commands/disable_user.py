@@ -5,20 +5,19 @@ from django.db import transaction
 
 from authsite.accounts.superusers import check_superuser_remains, take_superusers_turn
 from authsite.accounts.tokens.service_account import ServiceAccount
-from authsite.management.accounts import AccountCommand
+from authsite.management.accounts import OneAccountCommand
 from devices.management.base import named
 
 
-class Command(AccountCommand):
+class Command(OneAccountCommand):
     help = (
         "Disable an account: its sessions are over at their next page, and its tokens end for\n"
         "good. Services that it answers for are refused until somebody else does; --hand-to names\n"
         "who. The last active superuser is not disabled."
     )
-    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username", help="name of the account")
+        super().add_arguments(parser)
         parser.add_argument(
             "--hand-to",
             type=named,

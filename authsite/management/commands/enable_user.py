@@ -1,17 +1,12 @@
 from typing import Any
 
-from django.core.management.base import CommandParser
 from django.db import transaction
 
-from authsite.management.accounts import AccountCommand
+from authsite.management.accounts import OneAccountCommand
 
 
-class Command(AccountCommand):
+class Command(OneAccountCommand):
     help = "Let an account log in again, with the roles that it has. Its former tokens stay ended."
-    takes_reason = True
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username", help="name of the account")
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:

@@ -1,21 +1,15 @@
 from typing import Any
 
-from django.core.management.base import CommandParser
-
 from authsite.accounts import second_factor
-from authsite.management.accounts import AccountCommand
+from authsite.management.accounts import OneAccountCommand
 
 
-class Command(AccountCommand):
+class Command(OneAccountCommand):
     help = (
         "Remove the app, the passkeys and the recovery codes of an account, which then logs in\n"
         "with its password alone; where a second factor is required, it sets up a new one. Exit\n"
         "1 where there is none, or no such account."
     )
-    takes_reason = True
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username", help="name of the account")
 
     def handle(self, *, username: str, **options: Any) -> None:
         user = self.account(username)

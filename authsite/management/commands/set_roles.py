@@ -3,18 +3,17 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from authsite.management.accounts import AccountCommand
+from authsite.management.accounts import OneAccountCommand
 
 
-class Command(AccountCommand):
+class Command(OneAccountCommand):
     help = (
         "Give an account exactly these roles, and take all others away. It holds at the next\n"
         "request, of its tokens, too. Roles that single sign-on gives come back at the next one."
     )
-    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username", help="name of the account")
+        super().add_arguments(parser)
         parser.add_argument("roles", nargs="*", metavar="role", help="none: it has none then")
 
     @transaction.atomic

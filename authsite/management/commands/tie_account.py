@@ -5,22 +5,21 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import IntegrityError, transaction
 
 from authsite.accounts.sign_on.models import ExternalIdentity, is_subject
-from authsite.management.accounts import AccountCommand
+from authsite.management.accounts import OneAccountCommand
 
 Source = ExternalIdentity.Source
 
 
-class Command(AccountCommand):
+class Command(OneAccountCommand):
     help = (
         "Tie an account to a subject: that of OpenID Connect, in the directory or behind the\n"
         "proxy, which then signs on as this account and decides its roles. Its password ends,\n"
         "unless it is a break-glass account. When a sign-on is refused, the log names its\n"
         "subject. Exit 1 where there is no such account, or the subject has one."
     )
-    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username", help="name of the account")
+        super().add_arguments(parser)
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument("--subject", help="the subject, as the log names it")
         what.add_argument("--untie", action="store_true", help="untie the account")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import RegistryCommand
@@ -48,7 +49,8 @@ class Command(RegistryCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["show"]:
-            public = {key_id: tokens.public_pem(key) for key_id, key in tokens.keys().items()}
+            keys = settings.JWT_SIGNING_KEYS
+            public = {key_id: tokens.public_pem(key) for key_id, key in keys.items()}
             text = "\n".join(f"# {key_id}\n{pem}" for key_id, pem in public.items())
             self.answer(text or "No key is configured: /jwtissuer is off.", {"keys": public})
             return

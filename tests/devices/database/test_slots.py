@@ -142,8 +142,8 @@ def test_who_waits_for_a_body_has_no_slot(slots: Slots) -> None:
 
 
 def test_a_connection_that_breaks_has_its_request_worked_on(slots: Slots) -> None:
-    class Broken:
-        def read(self, size: int, /) -> bytes:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
             raise ConnectionResetError
 
     with slots:

@@ -169,11 +169,13 @@ def test_hub_without_a_database_keeps_rtio_s_routes(
 # --- Tokens ---------------------------------------------------------------------------------
 
 
-def test_token_is_issued_to_whom_the_rules_allow_it(post: Post, app: dict[str, str]) -> None:
+def test_token_is_issued_to_whom_the_rules_allow_it(
+    post: Post, app: dict[str, str], settings: Any
+) -> None:
     status, answer = post("/jwtissuer", {"id": 12667, **ISSUER, "expires": 86400}, app)
     assert (status, list(answer)) == (200, ["id", "code", "jwt"])
     assert (answer["id"], answer["code"]) == (12667, "OK")
-    public = tokens.public_pem(tokens.keys()["b"])
+    public = tokens.public_pem(settings.JWT_SIGNING_KEYS["b"])
     claims = check_token(answer["jwt"], public, IDENTIFIER)
     assert claims["exp"] - claims["iat"] == 86400
     assert len({post("/jwtissuer", {"id": 1, **ISSUER}, app)[1]["jwt"] for _ in range(3)}) == 3
@@ -182,7 +184,7 @@ def test_token_is_issued_to_whom_the_rules_allow_it(post: Post, app: dict[str, s
 def test_token_lives_a_week_or_the_configured_ceiling(
     post: Post, app: dict[str, str], settings: Any
 ) -> None:
-    public = tokens.public_pem(tokens.keys()["b"])
+    public = tokens.public_pem(settings.JWT_SIGNING_KEYS["b"])
 
     def life(**more: Any) -> int:
         token = post("/jwtissuer", {"id": 1, **ISSUER, **more}, app)[1]["jwt"]
@@ -194,9 +196,10 @@ def test_token_lives_a_week_or_the_configured_ceiling(
     assert (life(), life(expires=604800), life(expires=60)) == (3600, 3600, 60)
 
 
-def test_other_key_is_asked_for_by_name(post: Post, app: dict[str, str]) -> None:
+def test_other_key_is_asked_for_by_name(post: Post, app: dict[str, str], settings: Any) -> None:
     answer = post("/jwtissuer?key=a", {"id": 1, **ISSUER}, app)[1]
-    assert check_token(answer["jwt"], tokens.public_pem(tokens.keys()["a"]), IDENTIFIER)
+    public = tokens.public_pem(settings.JWT_SIGNING_KEYS["a"])
+    assert check_token(answer["jwt"], public, IDENTIFIER)
     for other in ("c", ""):
         answer = post(f"/jwtissuer?key={other}", {"id": 1, **ISSUER}, app)[1]
         assert answer["code"] == "BAD_REQUEST"
