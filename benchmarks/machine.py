@@ -69,7 +69,6 @@ def demand_quiet() -> None:
 
 
 def description() -> str:
-    """Return what this runs on."""
     model = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

@@ -113,11 +113,9 @@ class Fleet:
         return attempts
 
     def milliseconds(self, share: float) -> float:
-        """Return a percentile of the waits."""
         return percentile(sorted(self.waits), share) * 1000 if self.waits else 0.0
 
     @property
     def summary(self) -> str:
-        """How often it was answered what."""
         counted = [f"{count:,} × {code}" for code, count in self.answers.most_common()]
         return ", ".join(counted) or "—"

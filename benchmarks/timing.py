@@ -121,7 +121,6 @@ def difference(known: Sequence[float], unknown: Sequence[float]) -> str:
 
 
 def report(title: str, times: Times) -> None:
-    """Print the table of one series."""
     unknown = times[UNKNOWN]
     rows = [
         [

@@ -162,7 +162,9 @@ def check_patroni(folder: Path) -> str:
     config["postgresql"] |= {"data_dir": str(folder / "data")}
     (folder / "patroni.yml").write_text(yaml.safe_dump(config))
     try:
-        run(*patroni("--validate-config"), folder / "patroni.yml")
+        beside = Path(sys.executable).with_name("patroni")  # in the virtual environment
+        program = beside if beside.exists() else "patroni"
+        run(program, "--validate-config", folder / "patroni.yml")
     except CheckFailed as failure:
         lines = [line for line in str(failure).splitlines()[1:] if line.strip()]
         real = [line for line in lines if not re.search(EXPECTED_OF_PATRONI, line)]
@@ -173,12 +175,6 @@ def check_patroni(folder: Path) -> str:
 
 # Nothing listens at the example's addresses, and PostgreSQL's programs are elsewhere here.
 EXPECTED_OF_PATRONI = "is not reachable|didn't pass validation|does not exist|bin_dir|bin_name"
-
-
-def patroni(*words: str) -> tuple[str, ...]:
-    """Return the command line of Patroni, in the virtual environment or on PATH."""
-    beside = Path(sys.executable).parent / "patroni"
-    return (str(beside) if beside.exists() else "patroni", *words)
 
 
 def check_compose(folder: Path) -> str:

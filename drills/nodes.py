@@ -60,7 +60,6 @@ class Relay:
         self._flows.clear()
 
     def mend(self) -> None:
-        """Let everything through again."""
         self._flows.set()
 
     def close(self) -> None:
@@ -149,7 +148,6 @@ class Node:
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let its processes go on."""
         self.signal(signal.SIGCONT)
 
     def connect(self, database: str = "authsite", **options: Any) -> "psycopg.Connection[Any]":

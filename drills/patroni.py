@@ -68,7 +68,6 @@ class Member:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Let Patroni start it."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self._prefix, sys.executable, "-m", "patroni", str(self._config)],

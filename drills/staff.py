@@ -18,21 +18,16 @@ class Staff:
 
     def __init__(self, server: Server, cookies: httpx.Cookies | None = None) -> None:
         self.last_page = ""
-        self._client = httpx.Client(
+        self.client = httpx.Client(
             base_url=server.url, cookies=cookies, follow_redirects=True, timeout=PATIENCE
         )
-
-    @property
-    def cookies(self) -> httpx.Cookies:
-        """Return what the site has set."""
-        return self._client.cookies
 
     def sign_in(self, name: str, password: str) -> int:
         """Fill in the login page; return the status of what follows."""
         return self.submit("/admin/login/?next=/admin/", username=name, password=password)
 
     def get(self, path: str) -> tuple[int, str]:
-        answer = self._client.get(path)
+        answer = self.client.get(path)
         return answer.status_code, answer.text
 
     def submit(self, path: str, **fields: str) -> int:
@@ -41,7 +36,7 @@ class Staff:
         token = TOKEN.search(page)
         if token is None:
             return status
-        answer = self._client.post(path, data={"csrfmiddlewaretoken": token[1], **fields})
+        answer = self.client.post(path, data={"csrfmiddlewaretoken": token[1], **fields})
         if answer.is_error:
             return answer.status_code
         self.last_page = answer.text

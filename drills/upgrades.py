@@ -289,7 +289,7 @@ def two_sites(folder: Path, report: Report) -> None:
         )
         staff = Staff(first)
         staff.sign_in("admin", seeded["password"])
-        there = Staff(second, staff.cookies)
+        there = Staff(second, staff.client.cookies)
         status, page = there.get("/admin/devices/device/")
         report.must(status == 200 and "drill" in page, "a session of one site is none of the other")
         clients = Client(first), Client(second)

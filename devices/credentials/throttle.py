@@ -76,7 +76,6 @@ class Remembered:
         return hmac.digest(self._key, stored.encode() + b"\x00" + encoded(secret), hashlib.sha256)
 
     def note(self, stored: str, secret: str) -> None:
-        """Remember that `secret` matches the stored digest."""
         with self._lock:
             self._verified[stored] = self.digest(stored, secret)
             self._verified.move_to_end(stored)

@@ -148,7 +148,6 @@ class LoopAsker(Generic[Question, Answer]):
             asyncio.get_running_loop().add_reader(self._driver.fileno(), self._receive)
 
     def _note(self, error: BaseException) -> None:
-        """Say that the database cannot be asked."""
         outages.note("the loop cannot ask the database", error)
 
     def _begin(self) -> None:

@@ -60,7 +60,6 @@ class WriteBehindWorker(Generic[Name, Record]):
         self._thread: threading.Thread | None = None
 
     def waiting(self) -> int:
-        """Return how many rows wait to be written."""
         return len(self._collected)
 
     def order(self, entry: tuple[Name, Record]) -> Any:

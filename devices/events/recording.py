@@ -112,7 +112,6 @@ def _write(
     ]
 
     def named(value: Any, what: str) -> set[int]:
-        """Return the keys of the devices, or groups, that a row names."""
         return {getattr(value, column) for column in columns[what]} - {None}
 
     def devices_of(value: Any) -> set[int]:
@@ -150,7 +149,6 @@ def _referred(field: Any) -> str:
 
 
 def _changed(fields: Iterable[Any], value: Any, before: Row) -> list[str]:
-    """Return the names of the fields that differ from those before."""
     return [one.name for one in fields if getattr(value, one.attname) != before[one.attname]]
 
 

@@ -40,6 +40,11 @@ def check_reason(reason: str) -> None:
         raise ReasonTooLong(reason)
 
 
+def because(cause: str, typed: str) -> str:
+    """Return the reason that is kept: what made a change, and what somebody typed, if anything."""
+    return ": ".join(filter(None, (cause, typed)))
+
+
 class Source(NamedTuple):
     """Where changes come from, who makes them (an account or a name) and why.
 

@@ -39,7 +39,6 @@ def record(rows: Sequence[models.Model], change_type: str) -> None:
 
 
 def _record(changes: Sequence[RowChange]) -> None:
-    """Record changes of rows of one model, BATCH_SIZE rows a statement."""
     if not changes:
         return
     circumstances = context.circumstances()

@@ -24,6 +24,7 @@ from devices.database.conflicts import CONFLICT
 from devices.database.turns import before_locks, hold
 from devices.extension_points import RESTORED_CHECKS
 from devices.history import recording
+from devices.history.context import because
 from devices.history.differences import FieldChange, Names, former_rows
 from devices.history.models import (
     ChangeType,
@@ -52,7 +53,7 @@ class Reversal:
     def reason(self, typed: str) -> str:
         """Return what the history says of it, with what somebody typed as the reason."""
         done = "undid the change" if self.undoes_change else "restored the state"
-        return _joined(f"{done} of {self.change.history_date:%Y-%m-%d %H:%M:%S} UTC", typed)
+        return because(f"{done} of {self.change.history_date:%Y-%m-%d %H:%M:%S} UTC", typed)
 
     def preview(self) -> list[FieldChange]:
         """Return what would change, to be called before `check`."""
@@ -154,11 +155,7 @@ def undone_fields(row: Any, change: Any, before: Any, fields: Sequence[Any]) -> 
 
 def batch_reason(typed: str) -> str:
     """Return what the history says of a batch that is undone, with what somebody typed."""
-    return _joined("undid what was changed together", typed)
-
-
-def _joined(*parts: str) -> str:
-    return ": ".join(filter(None, parts))
+    return because("undid what was changed together", typed)
 
 
 class NotUndone(NamedTuple):
@@ -171,7 +168,6 @@ class NotUndone(NamedTuple):
     names: list[str]
 
     def shown(self, most: int) -> list[str]:
-        """Return the first of the names."""
         return [name for name in self.names if name][:most]
 
 
@@ -247,7 +243,6 @@ class Plan:
             self.leave("", _("Your account may not read their history."))
 
     def _may(self, verb: str, model: Any) -> bool:
-        """Whether the account may change, or delete, rows of a model."""
         may: bool = self._user.has_perm(permission_to(verb, model))
         return may and history_of(model) in self._visible
 

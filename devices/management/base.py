@@ -33,6 +33,7 @@ from devices.credentials.hashing import weakness
 from devices.database.conflicts import Gone, is_conflict, is_locked
 from devices.database.slots import session_options, with_session
 from devices.extension_points import WATCHES
+from devices.history.context import because
 from devices.management.files import FileRefused, new_file
 from devices.management.options import DJANGO_OPTIONS
 from devices.models import CertificateAuthority, Device, DeviceGroup, PreSharedKey
@@ -146,11 +147,6 @@ def os_user() -> str:
 def signature() -> str:
     """Return who revokes or loads something by a command."""
     return f"{os_user()} (command line)".lstrip()
-
-
-def because(cause: str, reason: str) -> str:
-    """Return the reason that the history keeps: what made the change, and why if that was said."""
-    return ": ".join(filter(None, (cause, reason)))
 
 
 def as_json(value: object) -> str:

@@ -404,7 +404,6 @@ class Device(Recorded):
         return [str(warning) for warning in found]
 
     def registration_warnings(self) -> list[str]:
-        """Return what whoever registers this device should know of it."""
         found = (*self.identifier_warnings(), self.rtio_warning(), self.basic_warning())
         return [warning for warning in found if warning]
 

@@ -81,7 +81,6 @@ def defused(value: object) -> str:
 
 
 def undefused(text: str) -> str:
-    """Return what `defused` was given."""
     return re.sub(f"{BEGINS}'{FORMULA}", "", text) if "'" in text else text
 
 

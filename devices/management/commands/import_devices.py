@@ -11,8 +11,8 @@ from django.db import transaction
 
 from devices import history
 from devices.background.jobs import report
-from devices.history.context import check_reason
-from devices.management.base import ChangeCommand, because, named
+from devices.history.context import because, check_reason
+from devices.management.base import ChangeCommand, named
 from devices.management.exporting import format_by_name
 from devices.transfer.columns import columns_of
 from devices.transfer.exporting import export_secrets

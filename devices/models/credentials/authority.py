@@ -86,7 +86,6 @@ class CertificateAuthorityQuerySet(models.QuerySet["CertificateAuthority"]):
             raise refusal.as_validation_error() from None
 
     def register(self, *, presented: str, **fields: Any) -> "CertificateAuthority":
-        """Trust an authority's certificate to vouch for devices."""
         authority = self.prepare(presented=presented, **fields)
         authority.full_clean()
         authority.save()
