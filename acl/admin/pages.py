@@ -79,11 +79,11 @@ class MomentOfAddressField(forms.CharField):
 class QuestionForm(forms.Form):
     source = AddressField(
         label=gettext_lazy("Sender"),
-        help_text=gettext_lazy("The sender's ID; an address names its ID."),
+        help_text=gettext_lazy("The sender's ID, or an address with it."),
     )
     destination = AddressField(
         label=gettext_lazy("Receiver"),
-        help_text=gettext_lazy("The receiver's ID; an address names its ID."),
+        help_text=gettext_lazy("The receiver's ID, or an address with it."),
     )
     command = forms.CharField(
         label=gettext_lazy("Command"),

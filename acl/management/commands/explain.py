@@ -12,8 +12,8 @@ class Command(RegistryCommand):
     help = "Say whether SRC may send CMD to DST, which rule decides, and which nearly would."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("src", help="the sender's ID; an address names its ID")
-        parser.add_argument("dst", help="the receiver's ID; an address names its ID")
+        parser.add_argument("src", help="the sender's ID, or an address with it")
+        parser.add_argument("dst", help="the receiver's ID, or an address with it")
         parser.add_argument("cmd", help="the command, such as /v1/Config.Get")
         parser.add_argument(
             "--at",

@@ -57,7 +57,7 @@ class CredentialForm(forms.Form):
         label=gettext_lazy("Device"),
         max_length=1000,
         widget=SuggestingInput(reverse_lazy("admin:devices_device_suggestions")),
-        help_text=gettext_lazy("Its ID; an address names its ID."),
+        help_text=gettext_lazy("Its ID, or an address with it."),
     )
     secret = forms.CharField(
         label=gettext_lazy("Secret"),

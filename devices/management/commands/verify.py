@@ -15,7 +15,7 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("identifier", help="the device's ID; an address names its ID")
+        parser.add_argument("identifier", help="the device's ID, or an address with it")
         parser.add_argument(
             "--secret-stdin",
             action="store_true",
