@@ -16,7 +16,14 @@ import yaml
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from devices.values.json_text import TWICE, DuplicateNameError, is_deeper, named_once
+from devices.values.json_text import (
+    MAX_DIGITS,
+    TWICE,
+    DuplicateNameError,
+    LongNumberError,
+    is_deeper,
+    named_once,
+)
 from devices.values.text import MAX_QUOTED, storable
 
 MAX_DEPTH = 10  # levels of lists and objects
@@ -114,8 +121,16 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         found: dict[Any, Any] = super().construct_mapping(node, deep)
         return found
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number; `1:1:…` is one, and takes the square of its length."""
+        if len(node.value) > MAX_DIGITS:
+            raise LongNumberError
+        found: int = super().construct_yaml_int(node)
+        return found
+
 
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_scalar)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 # What its constructors raise for texts such as `!!int ""` and `!!bool x`, beside YAMLError.
 UNREADABLE = (yaml.YAMLError, ValueError, LookupError, OverflowError, RecursionError)
 

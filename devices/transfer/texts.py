@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
@@ -34,6 +34,8 @@ from devices.values.json_text import (
     whole_number,
 )
 from devices.values.text import joined
+
+MAX_UNKNOWN = 64  # columns of an object that are reported; there may be millions
 
 
 def _lines(content: bytes) -> Iterator[str]:
@@ -182,13 +184,13 @@ DECODER = json.JSONDecoder(
 def _object(row: int, found: object, layout: Layout) -> Record:
     if not isinstance(found, dict):
         return Record(row, {}, [Problem(row, "", _("This is no JSON object."))])
-    known = layout(found)
-    record = Record(row, found)
-    for name in found.keys() - set(known):
+    columns = layout(found)
+    record = Record(row, {name: found[name] for name in columns if name in found})
+    unknown = found.keys() - set(columns)
+    known = joined(columns) if unknown else ""
+    for name in islice(unknown, MAX_UNKNOWN):
         message = _("There is no column “%(name)s”. Known are: %(known)s.")
-        record.problems.append(
-            Problem(row, name, message % {"name": name[:100], "known": joined(known)})
-        )
+        record.problems.append(Problem(row, name, message % {"name": name[:100], "known": known}))
     return record
 
 

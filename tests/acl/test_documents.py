@@ -42,6 +42,14 @@ def test_aliases_do_not_multiply(named: list[str], aliases: str) -> None:
         load("\n".join([*named, aliases]))
 
 
+def test_no_number_is_longer_than_any_that_is_meant() -> None:
+    """CWE-407: the time for `1:1:…`, in YAML one number, grew with the square of its length."""
+    assert load("- 1_000\n- 1:30\n") == [1000, 90]
+    for number in (f"1{':1' * 200}", f"0x{'f' * 400}"):
+        with pytest.raises(ValidationError, match="A number has more than 400 digits"):
+            load(f"- {number}\n")
+
+
 def test_a_name_that_stands_twice_is_told_where_only_json_can_be_read() -> None:
     with pytest.raises(ValidationError, match="“a” stands twice in one object"):
         load('{"a": "\\ud83d\\ude00", "a": 2}')

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from hypothesis import example, given, strategies as st
 
-from devices.transfer import formats, tables, workbooks
+from devices.transfer import formats, tables, texts as texts_of_tables, workbooks
 from devices.transfer.columns import group_cell, group_names
 from devices.transfer.formats import Format, Record, Row, defused, format_of, undefused
 from devices.transfer.tables import read, write
@@ -77,6 +78,21 @@ def test_a_defused_cell_is_no_formula_and_comes_back(text: str) -> None:
 def test_a_backslash_before_nothing_is_part_of_a_name(cell: str, names: list[str]) -> None:
     """CWE-20: such a cell named no group, and took the device out of all of its own."""
     assert group_names(cell) == names
+
+
+def test_spaces_within_a_name_are_passed_once() -> None:
+    """CWE-1333: of a cell that holds a backslash, each of them was a beginning of its end."""
+    name = f"a{' ' * 100_000}b"
+    began = time.process_time()
+    assert group_names(f"\\\\{name} | b\\ ") == [f"\\{name}", "b "]
+    assert time.process_time() - began < 1
+
+
+def test_of_unknown_columns_so_many_are_named() -> None:
+    """CWE-770: an object of 24 MB with two million names took 1.5 GB, and a minute."""
+    (record,) = rows(json.dumps([{f"c{n}": n for n in range(100)}]).encode(), Format.JSON)
+    assert record.cells == {}
+    assert len(record.problems) == texts_of_tables.MAX_UNKNOWN
 
 
 @given(st.lists((texts | tricky).filter(bool), unique=True, max_size=4))
