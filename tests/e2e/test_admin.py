@@ -39,7 +39,7 @@ def test_a_wrong_password_is_refused(open_page: OpenPage) -> None:
     page.get_by_label("Password:").fill("guess")
     page.get_by_role("button", name="Log in").click()
 
-    expect(page.locator(".errornote")).to_contain_text("correct username and password")
+    expect(page.locator(".errornote")).to_contain_text("username or the password is wrong")
 
 
 def test_a_device_is_added_gets_a_key_and_is_disabled(
