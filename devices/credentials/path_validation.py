@@ -139,6 +139,7 @@ def _reason(error: VerificationError) -> str:
         "Python extension validator failed: ValueError: ",
     ):
         text = text.replace(noise, "")
+    text = text.partition(": AlgorithmIdentifier")[0]  # its fields, as the library keeps them
     return shown(text.partition(" (encountered")[0], 200)
 
 

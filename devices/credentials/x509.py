@@ -30,6 +30,7 @@ from devices.verdicts import Outcome, Verdict
 
 MAX_TEXT_LENGTH = 64 * 1024  # characters presented: leaf and chain
 MAX_ISSUERS = 10  # certificates that may follow the leaf
+PEM_KINDS = ("CERTIFICATE", "X509 CERTIFICATE")  # what the library reads as a certificate
 MAX_SERIAL_OCTETS = 20  # octets (RFC 5280, 4.1.2.2)
 MAX_SHOWN_LENGTH = 1000  # characters of a name that are kept to be looked at
 RSA_BITS = (2048, 8192)  # a longer key makes every check expensive, which a stranger could use
@@ -129,6 +130,17 @@ def read(presented: str) -> Presented:
         )
     with parsing(_("not a certificate")):
         if "-----BEGIN " in presented:
+            if not any(
+                f"-----BEGIN {kind}-----" in presented and f"-----END {kind}-----" in presented
+                for kind in PEM_KINDS
+            ):
+                raise Refused(
+                    Outcome.MALFORMED,
+                    _(
+                        "no whole certificate is in it; in PEM one stands between "
+                        "-----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
+                    ),
+                )
             text = presented.encode("ascii", errors="replace")  # beside it stand names as well
             leaf, *others = x509.load_pem_x509_certificates(text)
         else:

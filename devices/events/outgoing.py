@@ -178,6 +178,10 @@ def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
 
 
 def _error_text(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    """Return what the system says of a failure, or else what the library does."""
+    cause = error if isinstance(error, OSError) or not str(error) else None
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
     return " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())

@@ -1,6 +1,7 @@
 """A host that webhooks are sent to, and that behaves well or badly by the path that is called."""
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -82,6 +83,10 @@ class Receiver:
     def _behave(connection: socket.socket, path: str) -> None:
         if path in ANSWERS:
             connection.sendall(ANSWERS[path])
+            return
+        if path == "/reset":  # with SO_LINGER of 0 s, closing resets the connection
+            linger = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             return
         if path == "/endless-headers":
             connection.sendall(b"HTTP/1.1 200 OK\r\n")

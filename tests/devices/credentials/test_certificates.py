@@ -409,6 +409,10 @@ def test_authorities_of_every_accepted_kind(
     trust(anchor)
     pss = padding.PSS(padding.MGF1(x509.HASHES[0]()), 32) if padding_ else None
     assert ask(below(anchor, rsa_padding=pss).pem).verified
+    if pss:
+        longer = padding.PSS(padding.MGF1(x509.HASHES[0]()), 33)
+        refused = ask(below(anchor, rsa_padding=longer).pem)
+        assert refused.detail == "Forbidden signature algorithm"
 
 
 @pytest.mark.once(on="sqlite")

@@ -111,7 +111,7 @@ HOSTILE: list[tuple[str, Callable[[], str], Outcome, str]] = [
     ("dashes only", lambda: "-" * 65_536, MALFORMED, ""),
     ("deeply nested DER", lambda: der_text(b"\x30\x80" * 20_000), MALFORMED, ""),
     ("huge length in DER", lambda: der_text(b"\x30\x84\xff\xff\xff\xff"), MALFORMED, ""),
-    ("truncated PEM", lambda: LEAF.pem[:200], MALFORMED, ""),
+    ("truncated PEM", lambda: LEAF.pem[:200], MALFORMED, "no whole certificate"),
     ("bytes after the DER", lambda: der_text(LEAF.der + b"\x00"), MALFORMED, ""),
     (
         "a private key along with it",
@@ -119,7 +119,7 @@ HOSTILE: list[tuple[str, Callable[[], str], Outcome, str]] = [
         MALFORMED,
         "private key",
     ),
-    ("a list instead", lambda: revocation_list(ROOT).decode(), MALFORMED, ""),
+    ("a list instead", lambda: revocation_list(ROOT).decode(), MALFORMED, "no whole certificate"),
     ("broken intermediate", lambda: LEAF.pem + ROOT.pem.replace("M", "N", 5), MALFORMED, ""),
     ("negative serial", (WEAK / "negative.pem").read_text, MALFORMED, ""),
     ("huge serial", (WEAK / "huge.pem").read_text, MALFORMED, "20 octets"),

@@ -50,6 +50,7 @@ def send(url: str, body: bytes = b"{}") -> Answer:
         ("/endless-body", 200, ""),
         ("/hanging-body", 200, ""),
         ("/close", None, "disconnected"),
+        ("/reset", None, "Connection reset by peer"),
         ("/garbage", None, "Protocol"),
         ("/endless-headers", None, "Protocol"),
         ("/endless-interim", None, "Protocol"),
