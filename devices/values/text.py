@@ -28,8 +28,8 @@ LOOKALIKES = str.maketrans(
 )
 # Classes of characters by direction (Unicode Standard Annex 9).
 CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-# What a terminal obeys, or shows in another order, but for what `isolated` writes and line feeds.
-OF_TERMINALS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066\u2067]")
+# What a terminal obeys, or shows in another order; not ends of lines, nor what `isolated` writes.
+OF_TERMINALS = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066\u2067]")
 RIGHT_TO_LEFT = {"R", "AL", "AN"}
 ISOLATE = "\u2068"  # begins what stands apart, whatever its direction
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")  # whose letters look alike

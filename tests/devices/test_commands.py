@@ -766,8 +766,8 @@ def test_no_text_moves_the_terminal_that_shows_it(make_device: Factory) -> None:
     """A file of somebody else could clear the screen of who imports it, and write over it."""
     cell = "a\x1b[2J\r\u202eb\u0085"
     shown = r"a\u001b[2J\u000d\u202eb\u0085"
-    make_device("sensor", description=f"{cell}\n\tmore")
-    assert f"{shown}\n\tmore" in run("show_device", "sensor")[0]
+    make_device("sensor", description=f"{cell}\r\n\tmore")  # as browsers end lines
+    assert f"{shown}\r\n\tmore" in run("show_device", "sensor")[0]
     assert answer("show_device", "sensor")["description"].startswith(cell)
     table = json.dumps([{"identifier": "sensor", "name": cell}])
     assert shown in run("import_devices", "-", "--format", "json", stdin=table, code=1)[1]
