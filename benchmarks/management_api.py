@@ -58,6 +58,7 @@ def lists(client: httpx.Client, stand_for: dict[str, str], times: int) -> list[l
     rows = []
     for path in LISTS:
         _path, *figures = measure(client, path.format(**stand_for), times)
+        assert any(figures), f"{path} is not answered"
         rows.append([f"`{path}`", *(f"{figure:.0f}" for figure in figures)])
     return rows
 

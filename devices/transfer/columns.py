@@ -109,9 +109,10 @@ def group_names(text: str) -> list[str]:
 
 def _unescaped(cell: str) -> str:
     # A space that is escaped belongs to the name: strip what is not, then take escapes away.
-    bare = cell.lstrip().rstrip()
+    cell = cell.lstrip()
+    bare = cell.rstrip()
     escapes = len(bare) - len(bare.rstrip("\\"))
-    cell = cell.lstrip()[: len(bare) + escapes % 2]
+    cell = cell[: len(bare) + escapes % 2]
     return re.sub(r"\\(.)", r"\1", cell, flags=re.DOTALL)
 
 

@@ -54,7 +54,7 @@ def parameters_besides(changelist: Any, *names: str | None) -> list[tuple[str, s
 
 
 class LabelledFilter(admin.SimpleListFilter):
-    """Choices that are always the same: `labels` has what each is called, by its value.
+    """Choices; where they are always the same, `labels` has what each is called, by its value.
 
     A subclass says which rows are those of a choice (`condition`, or else `keep`).
     """
