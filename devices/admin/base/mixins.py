@@ -8,7 +8,12 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
+from django.core.exceptions import (
+    BadRequest,
+    FieldDoesNotExist,
+    PermissionDenied,
+    ValidationError,
+)
 from django.db import DatabaseError, connection
 from django.db.models import Model
 from django.http import HttpRequest
@@ -137,6 +142,12 @@ class AddressParametersMixin(admin.ModelAdmin):
         if "_saveasnew" in request.POST and not self.save_as:
             raise BadRequest("no copy can be saved here")
         return super().changeform_view(request, *args, **kwargs)
+
+    def history_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Show a row's history; Django looks the row up before it asks for the permission."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        return super().history_view(request, *args, **kwargs)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Return what is deleted, and count what goes along.
