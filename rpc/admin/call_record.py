@@ -128,6 +128,10 @@ class CallerFilter(LabelledFilter):
         chosen = self.value()
         return [(name, name) for name in sorted({*names, *([chosen] if chosen else [])})]
 
+    def keep(self, queryset: Any, value: str) -> QuerySet[CallRecord]:
+        """Return the rows of a caller; of none, where no address was certain, for an empty one."""
+        return queryset.filter(caller=value)
+
 
 class GroupFilter(admin.SimpleListFilter):
     """Rows about devices of the group that a link names; without one there is no such filter."""

@@ -38,7 +38,7 @@ def shown(client: Client, **query: str) -> list[str]:
 @pytest.fixture
 def rows(now: datetime) -> None:
     count(subject="connects", at=now, caller="//backend/rtio")
-    count(subject="wrong", at=now - 2 * HOUR, reason=Outcome.WRONG_SECRET)
+    count(subject="wrong", at=now - 2 * HOUR, reason=Outcome.WRONG_SECRET, caller="")
     command("sends", "receives", "/v1/Config.Get", at=now - 48 * HOUR, reason=Reason.NO_RULE)
     count(
         subject="claims",
@@ -66,6 +66,7 @@ def rows(now: datetime) -> None:
         ({"period": "all", "question__exact": "command"}, ["sends"]),
         ({"period": "all", "caller": "//backend/rtio"}, ["connects"]),
         ({"period": "all", "caller": "203.0.113.9"}, ["claims"]),
+        ({"period": "all", "caller": ""}, ["wrong"]),
         ({"period": "all", "q": "re"}, ["sends"]),
         ({"period": "all", "q": " con "}, ["connects"]),
         ({"period": "all", "q": "/v1/Config"}, ["sends"]),
