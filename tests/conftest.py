@@ -149,7 +149,7 @@ def prolonged_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
 def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no process-wide memory pass from one test to the next."""
     cache.clear()
-    monkeypatch.setattr(outages, "EVERY", 0.0)  # each failure has its line
+    monkeypatch.setattr(outages.OutageLog, "every", 0.0)  # each failure has its line
     throttle.remembered = throttle.Remembered()
     throttle.queue = throttle.HashQueue()
     last_used.worker = last_used.LastUsedWorker()

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from django.db import Error, connection
 
 from devices.database import names
+from devices.database.outages import OutageLog
 
 MAX_REST = 60.0  # seconds that a host which fails is left alone
 MAX_SILENCE = 60.0  # seconds between lines of the log about one outage
@@ -93,15 +94,12 @@ class BackgroundThread:
 
     def run_for_ever(self, done: Callable[[], bool] = lambda: False) -> None:
         """Work until `done`, whatever fails meanwhile; an outage is told once a minute."""
-        told = -MAX_SILENCE
+        outages = OutageLog(log, MAX_SILENCE)
         while not done():
             try:
                 self.run(done)
             except Error as error:
-                text = " ".join(str(error).split())
-                if (now := time.monotonic()) - told >= MAX_SILENCE:
-                    told = now
-                    log.error("%s cannot go on now: %s", self.name, text)  # noqa: TRY400
+                outages.note(f"{self.name} cannot go on now", error)
             except Exception:  # whatever it is, the thread must go on
                 log.exception("%s failed", self.name)
             connection.close()

@@ -6,14 +6,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-EVERY = 1.0  # seconds between two lines of one kind
-
 
 class OutageLog:
-    """Writes one line a second at most; the next one says how many it stands for."""
+    """Writes one line in `every` seconds at most; the next one says how many it stands for."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    every = 1.0
+
+    def __init__(self, log: logging.Logger, every: float | None = None) -> None:
         self._log = log
+        if every is not None:
+            self.every = every
         self._lock = threading.Lock()
         self._next = 0.0
         self._unsaid = 0
@@ -33,7 +35,7 @@ class OutageLog:
             if now < self._next:
                 self._unsaid += 1
                 return
-            self._next, unsaid, self._unsaid = now + EVERY, self._unsaid, 0
+            self._next, unsaid, self._unsaid = now + self.every, self._unsaid, 0
         reason = " ".join(str(error).split()) or type(error).__name__
         more = f" ({unsaid} more since the last line)" if unsaid else ""
         self._log.error("%s: %s: %s%s", what, type(error).__name__, reason, more)

@@ -113,6 +113,8 @@ def test_a_thread_tells_of_an_outage_once_a_minute(
     moments, turns = iter([100.0, 101.0, 159.0, 160.0]), iter([False] * 8)
     clock = SimpleNamespace(monotonic=lambda: next(moments), sleep=lambda seconds: None)
     monkeypatch.setattr("devices.background.attempts.time", clock)
+    monkeypatch.setattr("devices.database.outages.time", clock)
     monkeypatch.setattr("devices.background.attempts.connection", SimpleNamespace(close=bool))
     Failing().run_for_ever(done=lambda: next(turns, True))
-    assert caplog.messages == ["sender cannot go on now: the server is away"] * 2
+    said = "sender cannot go on now: OperationalError: the server is away"
+    assert caplog.messages == [said, f"{said} (2 more since the last line)"]
