@@ -305,8 +305,9 @@ class LogOut(BulkChange):
     can_be_undone = False
 
     def change(self, rows: Any, given: dict[str, Any], request: HttpRequest) -> int:
+        ended = end_sessions(rows, keep=request.session.session_key)
         _log(request, rows, "Logged out everywhere.")
-        return end_sessions(rows, keep=request.session.session_key)
+        return ended
 
 
 class RemoveFactors(BulkChange):
@@ -326,8 +327,9 @@ class RemoveFactors(BulkChange):
     can_be_undone = False
 
     def change(self, rows: Any, given: dict[str, Any], request: HttpRequest) -> int:
+        changed = sum(second_factor.remove_all(user) > 0 for user in rows)
         _log(request, rows, "Removed the second factors.")
-        return sum(second_factor.remove_all(user) > 0 for user in rows)
+        return changed
 
 
 def _log(request: HttpRequest, users: QuerySet[User], text: str) -> None:
